@@ -1,0 +1,1 @@
+"""One module a stage, and the rooms they share."""

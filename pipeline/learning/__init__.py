@@ -1,0 +1,1 @@
+"""From stored frames and fields to scores: sampling, volumes, augmentation, training."""

@@ -1,0 +1,1 @@
+"""Decoding, storing and moving pictures: media, store, camera, TV-L1 flow."""
