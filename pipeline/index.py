@@ -1,0 +1,259 @@
+"""Stage ``index``: which videos there are, of which class, in which subset.
+
+Reads a dataset's folder and its lists (see :mod:`pipeline.listings` for the four formats); writes
+``OUT/videos.csv``, sorted by path (see :mod:`pipeline.videos`). Videos are hashed, not decoded.
+
+A listed video that isn't there is a row with the status ``missing``. A path that leads out of the
+dataset's folder, by itself or through a symbolic link, is not read: its row is ``excluded``. Links
+into DVC's cache are read, because DVC makes them where a file system has no others.
+"""
+
+import argparse
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from pipeline import items, listings
+from pipeline.listings import DatasetError, Listed, Listing, printable
+from pipeline.params import Dataset, ParamsError, load
+from pipeline.splits import assign_subsets
+from pipeline.videos import SUBSETS, Video, video_ids, write_videos
+
+_DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
+_NAMED = 10
+
+
+def read_listing(videos: Path, lists: Path, params: Dataset) -> Listing:
+    """Read the dataset in its format; ``lists`` is the CSV or the folder of the official lists.
+
+    Where there is one folder a class, ``lists`` is not read.
+    """
+    if params.format == "folders":
+        return listings.read_folders(videos)
+    if params.format == "csv":
+        return listings.read_csv(lists)
+    if params.format == "ucf101":
+        return listings.read_ucf101(lists, params.split)
+    return listings.read_hmdb51(lists, params.split)
+
+
+def locate(root: Path, path: str, any_case: bool) -> tuple[str, str, str]:
+    """Find one listed file without reading it.
+
+    Parameters
+    ----------
+    root : Path
+        The dataset's folder; may itself be a symbolic link.
+    path : str
+        As listed.
+    any_case : bool
+        Take a file whose path differs in case alone where the path isn't there.
+
+    Returns
+    -------
+    path, status, reason : str
+        The path as found below ``root`` (as listed unless found), and the columns of
+        ``videos.csv``.
+    """
+    if path != printable(path):
+        return path, "excluded", "name is not UTF-8"
+    if path.startswith("/"):
+        return path, "excluded", "absolute path, expected one inside the dataset's folder"
+    parts = PurePosixPath(path).parts
+    if ".." in parts:
+        return path, "excluded", "path leads out of the dataset's folder"
+    found = path if os.path.lexists(root / path) else _any_case(root, parts) if any_case else None
+    if not found:
+        return path, "missing", "no such file"
+    target = os.path.realpath(root / found)
+    inside = Path(target).is_relative_to(os.path.realpath(root))
+    if not inside and not _DVC_CACHE.search(target):
+        return found, "excluded", "symbolic link out of the dataset's folder"
+    if not os.path.lexists(target):
+        return found, "missing", "no such file"
+    if not Path(target).is_file():
+        return found, "excluded", "not a regular file"
+    return found, "ok", ""
+
+
+def _any_case(folder: Path, parts: Sequence[str]) -> str | None:
+    """Find ``parts`` below ``folder`` whatever their case; the first in order if several are."""
+    if not parts:
+        return ""
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError:
+        return None
+    for name in names:
+        if name.casefold() == parts[0].casefold():
+            rest = _any_case(folder / name, parts[1:])
+            if rest is not None:
+                return str(PurePosixPath(name, rest))
+    return None
+
+
+def describe(root: Path, listing: Listing, params: Dataset) -> list[Video]:
+    """Locate and hash each listed video; the subset stays empty where none is given."""
+    listed = listing.videos
+    ids = video_ids([one.path for one in listed], stems_alone=params.format == "ucf101")
+
+    def one_row(one: Listed, video_id: str) -> Video:
+        path, status, reason = locate(root, one.path, any_case=params.format == "ucf101")
+        sha256 = ""
+        if status == "ok":
+            try:
+                sha256 = items.hash_of(root / path)
+            except OSError as error:
+                status, reason = "excluded", f"can't be read: {error.strerror}"
+        return Video(
+            video_id=video_id, path=printable(str(root / path)), dataset=params.name,
+            class_name=one.class_name, label=one.label, subset=one.subset,
+            sha256=sha256, status=status, reason=reason,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(items.workers()) as pool:
+        rows = pool.map(one_row, listed, ids)
+        return list(tqdm(rows, total=len(listed), desc="index", unit="video", mininterval=1))
+
+
+def share_out(videos: Sequence[Video], names: Sequence[str], params: Dataset) -> list[Video]:
+    """Give each video a subset, by group where there is a pattern, and by content.
+
+    Groups are found in ``names``: the paths inside the dataset's folder.
+
+    Raises
+    ------
+    DatasetError
+        If the pattern doesn't match a path, or a subset that should have clips has none.
+    """
+    try:
+        pattern = re.compile(params.group_pattern)
+    except re.error as error:
+        raise DatasetError(
+            f"dataset.group_pattern: got {params.group_pattern!r} ({error}), expected a regular "
+            f"expression"
+        ) from None
+    keys = []
+    for video, name in zip(videos, names, strict=True):
+        group = name
+        if params.group_pattern:
+            match = pattern.search(name)
+            if not match:
+                raise DatasetError(
+                    f"{name}: got no match for dataset.group_pattern "
+                    f"{params.group_pattern!r}, expected one in every path"
+                )
+            group = match[1] if pattern.groups else match[0]
+        keys.append([f"group {group}"] + ([f"sha256 {video.sha256}"] if video.sha256 else []))
+    # A video that can't be used stands with its group, or with train; it doesn't count as a clip.
+    usable = [i for i, video in enumerate(videos) if video.status == "ok"]
+    subsets = assign_subsets(
+        [videos[i].label for i in usable], [keys[i] for i in usable],
+        params.test_fraction, params.val_fraction, params.seed,
+    )  # fmt: skip
+    by_group = {keys[i][0]: subset for i, subset in zip(usable, subsets, strict=True)}
+    for subset, fraction in (("test", params.test_fraction), ("val", params.val_fraction)):
+        if fraction > 0 and subset not in subsets:
+            raise DatasetError(
+                f"dataset.{subset}_fraction: got {len(usable)} clips in {len(by_group)} groups, of "
+                f"which none is left for {subset}; expected more groups, or 0"
+            )
+    return [
+        replace(video, subset=by_group.get(own[0], "train"))
+        for video, own in zip(videos, keys, strict=True)
+    ]
+
+
+def warnings(videos: Sequence[Video]) -> list[str]:
+    """Say in a line each what a person should know of a dataset before training on it."""
+    said = []
+    usable = [video for video in videos if video.status == "ok"]
+    by_hash = defaultdict(list)
+    for video in usable:
+        by_hash[video.sha256].append(video)
+    for what, value in (
+        ("in two subsets", lambda video: video.subset),
+        ("in two classes", lambda video: video.class_name),
+    ):
+        twice = [same for same in by_hash.values() if len({value(video) for video in same}) > 1]
+        if twice:
+            pairs = [" = ".join(video.path for video in same) for same in twice]
+            said.append(f"the same content {what}: {_name(pairs)}")
+    missing = [video.path for video in videos if video.status == "missing"]
+    excluded = [f"{video.path} ({video.reason})" for video in videos if video.status == "excluded"]
+    said += [
+        f"{what}: {_name(names)}"
+        for what, names in (("missing", missing), ("excluded", excluded))
+        if names
+    ]
+    classes = {video.class_name for video in videos}
+    for subset in [name for name in SUBSETS if any(video.subset == name for video in videos)]:
+        without = classes - {video.class_name for video in usable if video.subset == subset}
+        if without:
+            said.append(f"no {subset} clip of the classes: {_name(sorted(without))}")
+    return said
+
+
+def _name(names: Sequence[str]) -> str:
+    """Name the first few in one line, whatever their characters."""
+    line = ", ".join(names[:_NAMED]) + (f", … ({len(names)} in all)" if names[_NAMED:] else "")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+def run(videos: Path, lists: Path, out: Path, params: Dataset) -> None:
+    """Index a dataset into ``out/videos.csv``, and print what is in it.
+
+    Raises
+    ------
+    DatasetError
+        If a list is broken, or no video can be used.
+    """
+    if not videos.is_dir():
+        raise DatasetError(f"{videos}: no such folder, expected the dataset's videos in it")
+    listing = read_listing(videos, lists, params)
+    rows = describe(videos, listing, params)
+    if not any(row.status == "ok" for row in rows):
+        raise DatasetError(
+            f"{videos}: none of {len(rows)} listed videos can be used (the first: {rows[0].path}: "
+            f"{rows[0].reason}), expected <class>/<video> in it"
+        )
+    if not rows[0].subset:
+        rows = share_out(rows, [one.path for one in listing.videos], params)
+    out.mkdir(parents=True, exist_ok=True)
+    write_videos(out / "videos.csv", rows)
+    if listing.empty_folders:
+        print(f"index: no video in the folders: {_name(listing.empty_folders)}")
+    for line in warnings(rows):
+        print(f"index: {line}")
+    count = Counter(row.subset for row in rows if row.status == "ok")
+    print(
+        f"index: {count.total()} videos "
+        f"({', '.join(f'{count[subset]} {subset}' for subset in SUBSETS)}) of "
+        f"{len({row.label for row in rows})} classes; "
+        f"{sum(row.status == 'missing' for row in rows)} missing, "
+        f"{sum(row.status == 'excluded' for row in rows)} excluded, "
+        f"{listing.other_files} other files"
+    )
+
+
+def main() -> None:
+    """Run the stage from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("videos", type=Path, help="the dataset's folder")
+    parser.add_argument("lists", type=Path, help="its CSV, or the folder of its official lists")
+    parser.add_argument("out", type=Path, help="folder for videos.csv")
+    args = parser.parse_args()
+    try:
+        run(args.videos, args.lists, args.out, load().dataset)
+    except (DatasetError, ParamsError) as error:
+        raise SystemExit(f"index: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
