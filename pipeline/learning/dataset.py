@@ -1,0 +1,147 @@
+"""Stored videos as samples for training and as views for testing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from pipeline.learning import augment, sampling, volumes
+from pipeline.params import Stream
+from pipeline.video import store
+from pipeline.videos import Video
+
+
+class Clips(Dataset):
+    """What a stream's dataset reads: a folder of stored videos and their rows.
+
+    Parameters
+    ----------
+    folder : Path
+        Stored frames, flow or warped flow.
+    videos : list of Video
+        The usable rows of one or more subsets.
+    stream : Stream
+    mean : tuple of float
+        The network's mean of R, G and B in 0-255, subtracted from frames.
+    """
+
+    def __init__(
+        self, folder: Path, videos: list[Video], stream: Stream, mean: tuple[float, ...]
+    ) -> None:
+        self.folder, self.videos, self.stream = folder, videos, stream
+        self.is_flow = stream.source != "frames"
+        self.mean = np.array(mean, np.float32)
+
+    def __len__(self) -> int:
+        """Count the clips."""
+        return len(self.videos)
+
+    def open(self, number: int) -> store.StoredVideo:
+        """Open one clip's stored pictures."""
+        names = store.FLOW if self.is_flow else store.FRAMES
+        return store.StoredVideo(self.folder, self.videos[number].video_id, names)
+
+    def snippet(self, video: store.StoredVideo, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read one snippet: codes (H, W, C) uint8, and the offsets (C,) float32 to subtract."""
+        wanted = sampling.snippet_indices(start, self.stream.input.length, len(video))
+        if not self.is_flow:
+            return video.read(int(wanted[0])), self.mean
+        read = {int(index): video.read(int(index)) for index in dict.fromkeys(wanted)}
+        volume = volumes.flow_stack(np.stack([read[int(index)] for index in wanted]))
+        if self.stream.input.subtract_mean:
+            return volume, volumes.field_means(volume)
+        return volume, np.full(volume.shape[2], 127.5, np.float32)
+
+
+class TrainingClips(Clips):
+    """Random snippets and crops; every draw is seeded by (seed, epoch, clip)."""
+
+    def __init__(self, *args: object, seed: int) -> None:
+        super().__init__(*args)
+        self.seed = seed
+
+    def __getitem__(self, drawn: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
+        """Draw a sample for (epoch, clip).
+
+        Returns
+        -------
+        snippets : ndarray of shape (K, crop, crop, C), uint8
+        offsets : ndarray of shape (K, C), float32
+        label : int
+        """
+        epoch, number = drawn
+        rng = np.random.default_rng((self.seed, epoch, number))
+        training, seen = self.stream.training, self.stream.input
+        snippets, offsets = [], []
+        with self.open(number) as video:
+            starts = sampling.training_starts(len(video), seen.length, training.segments, rng)
+            flipped = training.flip and rng.random() < 0.5
+            for start in starts:
+                volume, offset = self.snippet(video, int(start))
+                volume = augment.random_crop(volume, seen.crop, training.scale_jitter, rng)
+                if flipped:
+                    volume = volumes.flip(volume, flow=self.is_flow)
+                    offset = volumes.flip_means(offset) if self.is_flow else offset
+                snippets.append(volume)
+                offsets.append(offset)
+        return np.stack(snippets), np.stack(offsets), self.videos[number].label
+
+
+class TestingClips(Clips):
+    """Equally spaced snippets and fixed crops; nothing is drawn."""
+
+    def __init__(self, *args: object, snippets: int, crops: int) -> None:
+        super().__init__(*args)
+        self.snippets, self.crops = snippets, crops
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Cut all views of a clip: V = snippets x crops.
+
+        Returns
+        -------
+        views : ndarray of shape (V, crop, crop, C), uint8
+            Crops are ``testing.crop_ratio`` of the short side, resized to ``input.crop``.
+        offsets : ndarray of shape (V, C), float32
+        label : int
+        """
+        crop, views, offsets = self.stream.input.crop, [], []
+        with self.open(number) as video:
+            starts = sampling.testing_starts(len(video), self.stream.input.length, self.snippets)
+            for start in starts:
+                volume, offset = self.snippet(video, int(start))
+                volume = augment.scaled_frame(volume, crop, self.stream.testing.crop_ratio)
+                height, width = volume.shape[:2]
+                for place in augment.crop_places(height, width, crop, self.crops):
+                    top, left, flipped = place
+                    box = volume[top : top + crop, left : left + crop]
+                    views.append(volumes.flip(box, flow=self.is_flow) if flipped else box)
+                    mirrors = flipped and self.is_flow
+                    offsets.append(volumes.flip_means(offset) if mirrors else offset)
+        return np.stack(views), np.stack(offsets), self.videos[number].label
+
+
+class EpochSampler(Sampler):
+    """Shuffled (epoch, clip) pairs, the same for the same seed and epoch."""
+
+    def __init__(self, count: int, *, seed: int, epoch: int) -> None:
+        self.count, self.seed, self.epoch = count, seed, epoch
+
+    def __len__(self) -> int:
+        """Count the clips of an epoch."""
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield (epoch, clip)."""
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
+        return ((self.epoch, int(number)) for number in order)
+
+
+def channels_of(stream: Stream) -> int:
+    """Count a stream's input channels: RGB, or x and y of L fields."""
+    return 3 if stream.source == "frames" else 2 * stream.input.length
+
+
+def class_names(videos: list[Video]) -> list[str]:
+    """List the classes of an index in the order of their labels, whether usable or not."""
+    return [name for _, name in sorted({(video.label, video.class_name) for video in videos})]

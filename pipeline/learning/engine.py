@@ -1,0 +1,186 @@
+"""The one training loop of every stream, and the scoring of a clip."""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from models import classifier_of, freeze_bn
+from models.tsn import TSN
+from pipeline.learning import volumes
+from pipeline.params import Training
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def device() -> torch.device:
+    """Choose the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def loader_workers() -> int:
+    """Count the processes that load: ``PIPELINE_LOADERS``, else one for every two cores."""
+    asked = os.environ.get("PIPELINE_LOADERS")
+    return int(asked) if asked else max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def parameter_groups(network: nn.Module, lr: float, params: Training) -> list[dict]:
+    """Group the parameters by rate and decay.
+
+    The new classifier learns ``head_lr_scale`` times as fast; biases and batch normalisation have
+    no weight decay (TSN's code).
+    """
+    head = {id(parameter) for parameter in classifier_of(network).parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in head, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": members,
+            "base_lr": lr * (params.head_lr_scale if is_head else 1.0),
+            "weight_decay": params.weight_decay if decays else 0.0,
+        }
+        for (is_head, decays), members in groups.items()
+    ]
+
+
+def rate_factor(progress: float, params: Training) -> float:
+    """Give the factor of the learning rate at a share of the training, 0 to 1.
+
+    A linear warm-up over the first ``warmup``; then ``cosine`` falls to zero, and ``steps``
+    multiplies by ``gamma`` at each of ``milestones``.
+    """
+    warm = min(1.0, progress / params.warmup) if params.warmup else 1.0
+    if params.schedule == "cosine":
+        return warm * 0.5 * (1 + math.cos(math.pi * progress))
+    return warm * params.gamma ** sum(progress >= milestone for milestone in params.milestones)
+
+
+def train(
+    network: nn.Module,
+    epoch_loader: Callable[[int], Iterable[Batch]],
+    val_loader: Iterable[Batch] | None,
+    *,
+    lr: float,
+    std: tuple[float, ...],
+    params: Training,
+    seed: int,
+    label: str,
+) -> list[dict[str, float]]:
+    """Train in place by SGD with momentum on the segments' consensus; return one row an epoch.
+
+    Parameters
+    ----------
+    network : nn.Module
+        (N, C, H, W) to (N, classes).
+    epoch_loader : callable
+        Gives an epoch's batches: snippets (N, K, H, W, C) uint8, offsets (N, K, C), labels (N,).
+    val_loader : iterable of the same, or None
+    lr : float
+        Rate of all layers but the classifier.
+    std : tuple of float
+        The network's standard deviation, in codes.
+
+    Returns
+    -------
+    list of dict
+        ``epoch, lr, train_loss, train_top1, val_loss, val_top1``; the last two are None without
+        validation clips.
+    """
+    on = device()
+    model = TSN(network).to(on, memory_format=torch.channels_last)
+    freeze_bn(network, params.freeze_bn)
+    optimiser = torch.optim.SGD(parameter_groups(network, lr, params), lr, params.momentum)
+    rows = []
+    for epoch in range(params.epochs):
+        torch.manual_seed(seed * 100_003 + epoch)  # dropout
+        model.train()
+        freeze_bn(network, params.freeze_bn)
+        batches = epoch_loader(epoch)
+        bar = tqdm(batches, desc=f"{label} {epoch + 1}/{params.epochs}", unit="batch", leave=False)
+        total = np.zeros(3)
+        for step, batch in enumerate(bar):
+            factor = rate_factor((epoch + step / len(batches)) / params.epochs, params)
+            for group in optimiser.param_groups:
+                group["lr"] = group["base_lr"] * factor
+            loss, right, count = _forward(model, batch, std, on)
+            if not torch.isfinite(loss):
+                raise RuntimeError(f"{label}: the loss is {loss.item()} in epoch {epoch + 1}; "
+                                   "a smaller lr may help")  # fmt: skip
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            if params.clip_norm:
+                nn.utils.clip_grad_norm_(model.parameters(), params.clip_norm)
+            optimiser.step()
+            total += loss.item() * count, right, count
+            bar.set_postfix_str(f"loss {total[0] / total[2]:.3f}")
+        row = {"epoch": epoch + 1, "lr": lr * rate_factor(epoch / params.epochs, params)}
+        row |= {"train_loss": total[0] / total[2], "train_top1": total[1] / total[2]}
+        rows.append(row | _validate(model, val_loader, std, on))
+        print(
+            f"{label} epoch {epoch + 1}/{params.epochs}: "
+            + ", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items() if v is not None)
+        )
+    return rows
+
+
+def _forward(
+    model: nn.Module, batch: Batch, std: tuple[float, ...], on: torch.device
+) -> tuple[torch.Tensor, int, int]:
+    """Run a batch; return its mean loss, the number of right answers and of clips."""
+    snippets, offsets, labels = batch
+    inputs = volumes.normalise(snippets.flatten(0, 1), offsets.flatten(0, 1), std)
+    inputs, labels = inputs.to(on), labels.to(on)
+    logits = model(inputs.unflatten(0, snippets.shape[:2]))
+    right = int((logits.argmax(1) == labels).sum())
+    return F.cross_entropy(logits, labels), right, len(labels)
+
+
+def _validate(
+    model: nn.Module, loader: Iterable[Batch] | None, std: tuple[float, ...], on: torch.device
+) -> dict[str, float | None]:
+    if loader is None:
+        return {"val_loss": None, "val_top1": None}
+    model.eval()
+    total = np.zeros(3)
+    with torch.inference_mode():
+        for batch in loader:
+            loss, right, count = _forward(model, batch, std, on)
+            total += loss.item() * count, right, count
+    return {"val_loss": total[0] / total[2], "val_top1": total[1] / total[2]}
+
+
+def score_views(
+    network: nn.Module,
+    clips: Iterable[Batch],
+    *,
+    std: tuple[float, ...],
+    batch: int = 64,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Average the logits and the softmax over all views of each clip.
+
+    Parameters
+    ----------
+    network : nn.Module
+    clips : iterable of (codes (V, H, W, C) uint8, offsets (V, C) float32, label)
+    batch : int
+        Views at a time; bounds memory, the result doesn't depend on it beyond rounding.
+
+    Yields
+    ------
+    logits, probs : ndarray of shape (classes,), float32
+    """
+    on = device()
+    network = network.to(on, memory_format=torch.channels_last).eval()
+    for codes, offsets, _ in clips:
+        with torch.inference_mode():
+            parts = zip(codes.split(batch), offsets.split(batch), strict=True)
+            logits = torch.cat([network(volumes.normalise(*part, std).to(on)) for part in parts])
+            logits = logits.double().cpu()
+            yield logits.mean(0).float().numpy(), logits.softmax(1).mean(0).float().numpy()

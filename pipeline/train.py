@@ -1,0 +1,100 @@
+"""Stage ``train@STREAM``: one network on one kind of input.
+
+Reads the stream's stored frames or flow; writes the weights and the training curve
+(``epoch, lr, train_loss, train_top1, val_loss, val_top1``). Snippets of K segments, their logits
+averaged, are trained by SGD with momentum (TSN, section 3.1; one segment is Two-Stream's way).
+
+Deviations from the papers: an epoch shows every training clip once, in random order, where
+Two-Stream draws clips uniformly over classes; iterations are counted in epochs.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from models import NORMALISATION, build
+from pipeline.learning import dataset, engine
+from pipeline.params import ParamsError, Stream, load
+from pipeline.videos import read_videos
+
+CURVE = ("epoch", "lr", "train_loss", "train_top1", "val_loss", "val_top1")
+
+
+def run(
+    source: Path, weights: Path, curve: Path, *, name: str, stream: Stream, lr: float, seed: int
+) -> None:
+    """Train one stream on the subset ``train`` of ``source``."""
+    videos = read_videos(source / "videos.csv")
+    classes = dataset.class_names(videos)
+    usable = [video for video in videos if video.status == "ok"]
+    training, val = ([v for v in usable if v.subset == subset] for subset in ("train", "val"))
+    if not training:
+        raise ValueError(f"{source}/videos.csv: no usable clip in the subset train")
+    mean, std = NORMALISATION[stream.network.name]
+    torch.manual_seed(seed)
+    network = build(
+        stream.network.name,
+        classes=len(classes),
+        channels=dataset.channels_of(stream),
+        crop=stream.input.crop,
+        dropout=stream.network.dropout,
+        weights=stream.network.weights,
+    )
+    clips = dataset.TrainingClips(source, training, stream, mean, seed=seed)
+    segments, batch, loaders = (
+        stream.training.segments,
+        stream.training.batch,
+        engine.loader_workers(),
+    )
+    views = dataset.TestingClips(source, val, stream, mean, snippets=segments, crops=1)
+    rows = engine.train(
+        network,
+        lambda epoch: DataLoader(
+            clips,
+            batch,
+            sampler=dataset.EpochSampler(len(clips), seed=seed, epoch=epoch),
+            num_workers=loaders,
+        ),
+        DataLoader(views, batch, num_workers=loaders) if val else None,
+        lr=lr * stream.training.lr_scale,
+        std=std,
+        params=stream.training,
+        seed=seed,
+        label=name,
+    )
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+    torch.save({"classes": classes, "state_dict": state}, weights)
+    write_curve(curve, rows)
+
+
+def write_curve(path: Path, rows: list[dict]) -> None:
+    """Write one row an epoch as CSV; what was not measured stays empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, CURVE, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if v is not None else "" for k, v in row.items()})
+
+
+def main() -> None:
+    """Run the stage from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("stream", help="a key of params.yaml's streams")
+    parser.add_argument("source", type=Path, help="folder of stored frames or flow")
+    parser.add_argument("weights", type=Path, help="file for the trained weights")
+    parser.add_argument("curve", type=Path, help="CSV file for the training curve")
+    args = parser.parse_args()
+    params = load()
+    if args.stream not in params.streams:
+        raise ParamsError(f"streams: no {args.stream!r} among {sorted(params.streams)}")
+    run(args.source, args.weights, args.curve, name=args.stream,
+        stream=params.streams[args.stream], lr=params.lr, seed=params.seed)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
