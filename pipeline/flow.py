@@ -18,12 +18,6 @@ from pipeline.video import store, tvl1
 from pipeline.videos import read_videos, with_result, write_videos
 
 
-def stored_name(folder: Path, video_id: str) -> Path:
-    """Name the file or folder that holds one stored video."""
-    file = folder / f"{video_id}.h5"
-    return file if file.is_file() else folder / video_id
-
-
 def fields(frames: store.StoredVideo, params: Flow) -> Iterator[np.ndarray]:
     """Yield the displacement fields of a video, each of shape (2, H, W), float32 px.
 
@@ -62,7 +56,7 @@ def run(frames: Path, out: Path, params: Flow) -> None:
     jobs = []
     for video in videos:
         if video.status == "ok":
-            sha256 = items.hash_of(stored_name(frames, video.video_id))
+            sha256 = items.hash_of(store.stored_path(frames, video.video_id))
             jobs.append(
                 items.Job(
                     video_id=video.video_id,

@@ -1,8 +1,7 @@
 """Which videos a dataset has: four ways to say it, one answer.
 
 Readers of a folder a class, a CSV, the official lists of UCF101 and those of HMDB51. They look at
-names alone: whether a listed file is there and may be read is for :mod:`pipeline.index` to find
-out.
+names alone: whether a file is there and may be read is for :mod:`pipeline.index` to find out.
 
 Labels count from 0 without gaps over the classes that have a row, so that a network has as many
 outputs as there are classes: in the order of ``classInd.txt`` for UCF101 (a list filtered to five
@@ -39,8 +38,7 @@ class Listed:
     Attributes
     ----------
     path : str
-        As listed, with ``/`` between folders; relative to the dataset's folder unless the list
-        is broken.
+        As listed, ``/`` between folders; relative to the dataset's folder unless the list is broken.
     class_name : str
     label : int
     subset : str

@@ -115,7 +115,7 @@ class Flow:
 class WarpedFlow:
     """Camera motion: ``warped_flow``; the rest of its settings are ``flow``'s."""
 
-    detector: Literal["sift", "orb", "akaze"]
+    detector: Literal["sift", "orb"]
     features: Count
     search_radius: Positive
     corners: Whole

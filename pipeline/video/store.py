@@ -123,6 +123,12 @@ class _JpegWriter:
         (self.folder / "made_by.json").write_text(text, encoding="utf-8")
 
 
+def stored_path(folder: Path, video_id: str) -> Path:
+    """Name the file or the folder that holds one stored video."""
+    file = folder / f"{video_id}.h5"
+    return file if file.is_file() else folder / video_id
+
+
 class StoredVideo:
     """Read access to one stored video; ``len()`` is its number of frames or fields.
 
@@ -141,13 +147,12 @@ class StoredVideo:
     """
 
     def __init__(self, folder: Path, video_id: str, names: tuple[str, ...]) -> None:
-        self.path, self._names, self._file = folder / f"{video_id}.h5", names, None
+        self.path, self._names, self._file = stored_path(folder, video_id), names, None
         if self.path.is_file():
             self._file = h5py.File(self.path, "r")
             self.made_by = json.loads(self._file.attrs["made_by"])
             self._length = len(self._file[names[0]])
         else:
-            self.path = folder / video_id
             self._length = sum(1 for _ in self.path.glob(f"{_JPEG_PREFIX[names[0]]}_*.jpg"))
             if not self._length:
                 raise FileNotFoundError(f"{self.path}: no .h5 file and no folder of pictures there")

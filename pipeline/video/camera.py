@@ -1,0 +1,216 @@
+"""Camera motion between consecutive frames, as a homography (TSN, section 3.2, "warped flow").
+
+Point pairs come from matched key points and from corners moved by the flow; RANSAC finds the
+homography that most agree with, as in improved trajectories (Wang & Schmid 2013). Two defects of the TSN authors' tool are not repeated: there the
+previous frame's key points stay those of the clip's first frame, and corners are detected on the
+current frame although the flow starts at the previous one. SURF, which is patented and not in
+pip's OpenCV, is replaced by ``detector``. There is no mask for people: RANSAC takes them for
+outliers while they cover less than the background.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# Changes when the same frames give another homography or another warped frame.
+METHOD_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Constants of the estimate; the same names as ``warped_flow`` in params.yaml.
+
+    Attributes
+    ----------
+    detector : {"sift", "orb"}
+    features : int
+        At most so many key points a frame, the strongest.
+    search_radius : float
+        Matches lie within this many px in x and in y.
+    corners : int
+        At most so many corners are moved by the flow.
+    ransac_threshold : float
+        px of reprojection error within which a pair agrees.
+    min_inliers : int
+        Fewer agreeing pairs give the identity.
+    border : int
+        Pixels that come from this close to the frame's border are not trusted.
+    """
+
+    detector: str
+    features: int
+    search_radius: float
+    corners: int
+    ransac_threshold: float
+    min_inliers: int
+    border: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """Key points (N, 2) float32 px, x first, and their descriptors (N, D)."""
+
+    points: np.ndarray
+    descriptors: np.ndarray
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Camera motion from frame k to frame k+1.
+
+    Attributes
+    ----------
+    homography : ndarray of shape (3, 3), float64
+        Maps pixel coordinates (x, y, 1) of frame k to those of frame k+1.
+    inliers, pairs : int
+        Point pairs that agree with it, and all that there were.
+    estimated : bool
+        False where the identity stands in for an estimate that failed.
+    """
+
+    homography: np.ndarray
+    inliers: int
+    pairs: int
+    estimated: bool
+
+
+def detect(frame: np.ndarray, settings: Settings) -> Features:
+    """Find key points in a grey frame (H, W) uint8, to be used for both of its pairs."""
+    if settings.detector == "sift":
+        detector = cv2.SIFT_create(nfeatures=settings.features)
+    else:
+        detector = cv2.ORB_create(nfeatures=settings.features, fastThreshold=7)
+    points, descriptors = detector.detectAndCompute(frame, None)
+    if descriptors is None:
+        return Features(np.zeros((0, 2), np.float32), np.zeros((0, 1), np.float32))
+    strongest = np.argsort([-point.response for point in points], kind="stable")
+    strongest = strongest[: settings.features]
+    return Features(cv2.KeyPoint_convert(points)[strongest], descriptors[strongest])
+
+
+def estimate(
+    previous: Features,
+    current: Features,
+    previous_frame: np.ndarray,
+    flow: np.ndarray,
+    settings: Settings,
+) -> Motion:
+    """Estimate the camera's motion from frame k to frame k+1.
+
+    Parameters
+    ----------
+    previous, current : Features
+        Of frame k and of frame k+1.
+    previous_frame : ndarray of shape (H, W), uint8
+        Frame k, grey.
+    flow : ndarray of shape (2, H, W), float32
+        Displacement field from frame k to frame k+1 in px, x first.
+    settings : Settings
+
+    Returns
+    -------
+    Motion
+        The identity where fewer than ``min_inliers`` pairs agree, or what they agree on is no
+        motion of a camera within one frame.
+    """
+    matched = _match(previous, current, settings.search_radius)
+    moved = _moved_corners(previous_frame, flow, settings.corners)
+    sources, targets = (np.concatenate(pair) for pair in zip(matched, moved, strict=True))
+    failed = Motion(np.eye(3), 0, len(sources), False)
+    if len(sources) < max(settings.min_inliers, 4):
+        return failed
+    cv2.setRNGSeed(0)
+    homography, agree = cv2.findHomography(
+        sources, targets, cv2.RANSAC, settings.ransac_threshold, maxIters=2000, confidence=0.999
+    )
+    inliers = 0 if agree is None else int(agree.sum())
+    if homography is None or inliers < settings.min_inliers:
+        return failed
+    if not _plausible(homography, *previous_frame.shape):
+        return failed
+    return Motion(homography, inliers, len(sources), True)
+
+
+def _match(previous: Features, current: Features, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pair key points that are each other's nearest descriptor within the search window."""
+    if len(previous.points) < 1 or len(current.points) < 1:
+        return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
+    binary = previous.descriptors.dtype == np.uint8
+    if binary:
+        distance = _hamming(previous.descriptors, current.descriptors)
+    else:
+        a, b = previous.descriptors, current.descriptors
+        distance = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * (a @ b.T)
+    offset = np.abs(previous.points[:, None] - current.points[None]).max(2)
+    distance = np.where(offset <= radius, distance, np.inf)
+    there, back = distance.argmin(1), distance.argmin(0)
+    index = np.arange(len(there))
+    mutual = (back[there] == index) & np.isfinite(distance[index, there])
+    return previous.points[mutual], current.points[there[mutual]]
+
+
+def _hamming(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Count differing bits of binary descriptors: (N, M) float32."""
+    left, right = (np.unpackbits(x, axis=1).astype(np.float32) for x in (a, b))
+    return left.sum(1)[:, None] + right.sum(1)[None] - 2 * (left @ right.T)
+
+
+def _moved_corners(
+    frame: np.ndarray, flow: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pair corners of the previous frame with where the flow takes them."""
+    corners = None
+    if count:
+        corners = cv2.goodFeaturesToTrack(frame, count, qualityLevel=0.001, minDistance=3)
+    if corners is None:
+        return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
+    corners = corners.reshape(-1, 2)
+    x, y = corners.astype(np.int64).T
+    return corners, corners + flow[:, y, x].T
+
+
+def _plausible(homography: np.ndarray, height: int, width: int) -> bool:
+    """Tell a camera's motion from nonsense: no mirror, no horizon, no corner far off."""
+    if not np.isfinite(homography).all() or np.linalg.det(homography[:2, :2]) <= 0:
+        return False
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], float).T
+    mapped = homography @ corners
+    if (mapped[2] < 0.5).any():
+        return False
+    off = np.abs(mapped[:2] / mapped[2] - corners[:2]).max(1)
+    return bool(off[0] <= width / 4 and off[1] <= height / 4)
+
+
+def warp_to_previous(
+    previous: np.ndarray, current: np.ndarray, homography: np.ndarray, border: int
+) -> np.ndarray:
+    """Show frame k+1 from where the camera stood at frame k.
+
+    Parameters
+    ----------
+    previous, current : ndarray of shape (H, W), uint8
+    homography : ndarray of shape (3, 3)
+        From frame k to frame k+1.
+    border : int
+        Where the source lies within this many px of the border or outside, frame k's own pixel
+        stands (dense_flow's rule), which gives no motion there.
+
+    Returns
+    -------
+    ndarray of shape (H, W), uint8
+    """
+    height, width = previous.shape
+    warped = cv2.warpPerspective(
+        current, homography, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    )
+    x, y = displacement(homography, height, width) + np.mgrid[:height, :width][::-1]
+    inside = (x >= border) & (x <= width - 1 - border) & (y >= border) & (y <= height - 1 - border)
+    return np.where(inside, warped, previous)
+
+
+def displacement(homography: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Give the camera's own displacement field: (2, H, W) float32 px, x first."""
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    mapped = np.tensordot(homography, np.stack([x, y, np.ones_like(x)]), 1)
+    return (mapped[:2] / mapped[2] - np.stack([x, y])).astype(np.float32)
