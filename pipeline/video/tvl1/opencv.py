@@ -1,0 +1,56 @@
+"""TV-L1 by OpenCV's ``DualTVL1OpticalFlow``: slow, and the reference of the other backends."""
+
+from collections.abc import Iterable, Iterator
+
+import cv2
+import numpy as np
+
+from .settings import Settings
+
+OUTER = 10  # OpenCV's own count of outer iterations; a median filter runs before each
+
+
+def fields(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], settings: Settings
+) -> Iterator[np.ndarray]:
+    """Yield the (2, H, W) float32 field of each pair, as OpenCV computes it.
+
+    Every setting is given to OpenCV under its own name there, but for two. ``median`` 0, 3, 5 is
+    its ``medianFiltering`` 1, 3, 5, which filters before each of its outer iterations rather than
+    once after each warp. ``iterations`` is split into outer times inner iterations: ten outer ones
+    when a median filter is asked for and ten divides the number, else a single one.
+    """
+    # OpenCV lowers its number of scales for good on the first small frame: a fresh object a clip.
+    flow = make(settings)
+    for first, second in pairs:
+        yield np.ascontiguousarray(flow.calc(first, second, None).transpose(2, 0, 1))
+
+
+def make(settings: Settings):
+    """Build OpenCV's object for these settings.
+
+    Raises
+    ------
+    ValueError
+        When this OpenCV has no TV-L1: it is part of the contrib packages.
+    """
+    if not hasattr(cv2, "optflow"):
+        raise ValueError(
+            "TV-L1 backend 'opencv': this OpenCV has no cv2.optflow, "
+            "expected opencv-contrib-python-headless"
+        )
+    outer = OUTER if settings.median and settings.iterations % OUTER == 0 else 1
+    return cv2.optflow.DualTVL1OpticalFlow_create(
+        tau=settings.tau,
+        lambda_=settings.lambda_,
+        theta=settings.theta,
+        nscales=settings.scales,
+        warps=settings.warps,
+        epsilon=settings.epsilon,
+        innnerIterations=settings.iterations // outer,  # spelt so in OpenCV
+        outerIterations=outer,
+        scaleStep=settings.scale_step,
+        gamma=0.0,
+        medianFiltering=settings.median or 1,
+        useInitialFlow=False,
+    )
