@@ -149,7 +149,7 @@ def share_out(videos: Sequence[Video], names: Sequence[str], params: Dataset) ->
                     f"{name}: got no match for dataset.group_pattern "
                     f"{params.group_pattern!r}, expected one in every path"
                 )
-            group = match[1] if pattern.groups else match[0]
+            group = next((part for part in match.groups() if part is not None), match[0])
         keys.append([f"group {group}"] + ([f"sha256 {video.sha256}"] if video.sha256 else []))
     # A video that can't be used stands with its group, or with train; it doesn't count as a clip.
     usable = [i for i, video in enumerate(videos) if video.status == "ok"]

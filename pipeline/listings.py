@@ -38,7 +38,7 @@ class Listed:
     Attributes
     ----------
     path : str
-        As listed, ``/`` between folders; relative to the dataset's folder unless the list is broken.
+        As listed, ``/`` between folders; below the dataset's folder unless the list is broken.
     class_name : str
     label : int
     subset : str

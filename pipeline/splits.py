@@ -48,7 +48,7 @@ def assign_subsets(
     lacks = {name: {label: share[name] * total[label] for label in total} for name in subsets}
 
     def draw(name: str) -> str:
-        return hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogateescape")).hexdigest()
+        return hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest()
 
     chosen: dict[str, str] = {}
     order = sorted(bunches, key=draw)

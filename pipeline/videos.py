@@ -181,7 +181,7 @@ def _safe(name: str, path: str, hashed: bool = False) -> str:
     safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in plain)
     safe = re.sub(r"^\.", "_", safe)
     if hashed or safe != plain or len(safe.encode()) > _ID_BYTES:
-        digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        digest = hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:8]
         kept = safe.encode()[: _ID_BYTES - len(digest) - 1].decode("utf-8", "ignore")
         return f"{kept}-{digest}"
     return safe

@@ -1,0 +1,354 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import index
+from pipeline.index import run
+from pipeline.listings import DatasetError
+from pipeline.params import Dataset
+from pipeline.videos import read_videos
+
+CONTENT_SHA256 = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"  # b"content"
+
+
+def settings(**changes):
+    values = {
+        "name": "mine", "format": "folders", "videos": "", "lists": "", "split": 1,
+        "group_pattern": "", "test_fraction": 0.3, "val_fraction": 0.0, "seed": 1,
+    }  # fmt: skip
+    return Dataset(**(values | changes))
+
+
+def make(root, *paths):
+    """Make one small file for each path, no two alike."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(f"content of {path}".encode())
+    return root
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+def indexed(root, lists, **changes):
+    out = root.parent / "index"
+    run(root, lists, out, settings(**changes))
+    return {str(Path(row.path).relative_to(root)): row for row in read_videos(out / "videos.csv")}
+
+
+def columns(rows, *names):
+    return {path: tuple(getattr(row, name) for name in names) for path, row in rows.items()}
+
+
+# A folder a class
+
+
+def test_folders(tmp_path, capsys):
+    root = make(
+        tmp_path / "videos", "Run/a.mp4", "Run/deep/b.AVI", "Jump/a.mov", "Jump/notes.txt",
+        "Jump/.c.mp4", ".cache/x.mp4", "README",
+    )  # fmt: skip
+    (root / "Jump/a.mov").write_bytes(b"content")
+    (root / "Swim").mkdir()
+    rows = indexed(root, root, test_fraction=0.0)
+    assert columns(rows, "video_id", "class_name", "label", "subset", "status") == {
+        "Jump/a.mov": ("Jump__a", "Jump", 0, "train", "ok"),
+        "Run/a.mp4": ("Run__a", "Run", 1, "train", "ok"),
+        "Run/deep/b.AVI": ("Run__deep__b", "Run", 1, "train", "ok"),
+    }
+    assert list(rows) == sorted(rows)
+    row = rows["Jump/a.mov"]
+    assert row.sha256 == CONTENT_SHA256
+    assert (row.path, row.dataset, row.frames) == (str(root / "Jump/a.mov"), "mine", 0)
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "index: no video in the folders: Swim",
+        "index: 3 videos (3 train, 0 val, 0 test) of 2 classes; 0 missing, 0 excluded, "
+        "2 other files",
+    ]
+
+
+def test_folders_of_subsets(tmp_path):
+    root = make(
+        tmp_path / "videos", "Train/Run/a.mp4", "train/Jump/b.mp4", "validation/Run/c.mp4",
+        "test/Jump/d.mp4",
+    )  # fmt: skip
+    rows = indexed(root, root)
+    assert columns(rows, "video_id", "label", "subset") == {
+        "Train/Run/a.mp4": ("Train__Run__a", 1, "train"),
+        "train/Jump/b.mp4": ("train__Jump__b", 0, "train"),
+        "validation/Run/c.mp4": ("validation__Run__c", 1, "val"),
+        "test/Jump/d.mp4": ("test__Jump__d", 0, "test"),
+    }
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    root = make(tmp_path / "videos", "train/a.mp4", "train/b.mp4", "car/a.mp4", "car/b.mp4")
+    assert {row.class_name for row in indexed(root, root).values()} == {"train", "car"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([], r"videos: no video in it \(0 other files\), expected <class>/<video>"),
+        (["Run/a.txt"], r"no video in it \(1 other files\)"),
+        (["Run/a.mp4", "b.mp4"], r"videos/b\.mp4: a video of no class, expected .*<class>/<video>"),
+        (["train/a.mp4", "test/b.mp4"], r"test/b\.mp4: a video of no class"),
+        (["train/R/a.mp4", "test/R/b.mp4", "Run/c.mp4"], r"folders test, train beside 1 others"),
+    ],
+)
+def test_folders_that_are_laid_out_otherwise(tmp_path, files, expected):
+    (tmp_path / "videos").mkdir()
+    root = make(tmp_path / "videos", *files)
+    with pytest.raises(DatasetError, match=expected):
+        indexed(root, root)
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(DatasetError, match=r"videos: no such folder"):
+        indexed(tmp_path / "videos", tmp_path)
+
+
+def test_links(tmp_path):
+    root = make(tmp_path / "real", "Run/a.mp4", "Run/b.mp4")
+    cache = "cache/files/md5/ab/" + "0" * 30
+    make(tmp_path, "outside.mp4", "elsewhere/Run/x.mp4", cache, cache + "1")
+    (root / "Run/in.mp4").symlink_to("a.mp4")
+    (root / "Run/out.mp4").symlink_to(tmp_path / "outside.mp4")
+    (root / "Run/gone.mp4").symlink_to("nowhere.mp4")
+    (root / "Run/loop.mp4").symlink_to("loop.mp4")
+    (root / "Run/cached.mp4").symlink_to(tmp_path / cache)
+    (root / "Run/no_cache.mp4").symlink_to(tmp_path / (cache + "1"))
+    (root / "Linked").symlink_to(tmp_path / "elsewhere/Run")
+    os.mkfifo(root / "Run/pipe.mp4")
+    (tmp_path / "videos").symlink_to(root)
+    rows = indexed(tmp_path / "videos", tmp_path)
+    out = ("excluded", "symbolic link out of the dataset's folder", "")
+    assert columns({k: r for k, r in rows.items() if r.status != "ok"}, "status", "reason",
+                   "sha256") == {
+        "Linked": out,
+        "Run/out.mp4": out,
+        "Run/no_cache.mp4": out,
+        "Run/gone.mp4": ("missing", "no such file", ""),
+        "Run/loop.mp4": ("excluded", "not a regular file", ""),
+        "Run/pipe.mp4": ("excluded", "not a regular file", ""),
+    }  # fmt: skip
+    assert {path for path, row in rows.items() if row.status == "ok"} == {
+        "Run/a.mp4", "Run/b.mp4", "Run/in.mp4", "Run/cached.mp4",
+    }  # fmt: skip
+    assert rows["Run/in.mp4"].subset == rows["Run/a.mp4"].subset  # one content
+
+
+def test_a_name_that_is_not_utf8_is_a_row(tmp_path, capsys):
+    root = make(tmp_path / "videos", "Run/a.mp4", "Run/b.mp4", 'Run/new\nline, "q".mp4')
+    Path(os.fsdecode(os.fsencode(root) + b"/Run/caf\xe9.mp4")).write_bytes(b"x")
+    rows = indexed(root, root)
+    assert rows["Run/caf\\udce9.mp4"].reason == "name is not UTF-8"
+    assert rows['Run/new\nline, "q".mp4'].status == "ok"
+    assert "excluded: " in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_read_is_a_row(tmp_path, monkeypatch):
+    root = make(tmp_path / "videos", "Run/a.mp4", "Run/b.mp4", "Run/c.mp4")
+    hash_of = index.items.hash_of
+
+    def refuse(path):
+        if path.name == "b.mp4":
+            raise PermissionError(13, "Permission denied")
+        return hash_of(path)
+
+    monkeypatch.setattr(index.items, "hash_of", refuse)
+    row = indexed(root, root)["Run/b.mp4"]
+    assert (row.status, row.reason) == ("excluded", "can't be read: Permission denied")
+
+
+# Groups
+
+
+def test_groups_are_the_first_capture_over_all_classes(tmp_path):
+    names = [f"{c}/v_g{g:02}_c{i}.avi" for c in ("Jump", "Run") for g in range(10) for i in (1, 2)]
+    root = make(tmp_path / "g99_videos", *names)
+    rows = indexed(root, root, group_pattern=r"_g(\d+)_", test_fraction=0.3, val_fraction=0.2)
+    sides = {(path.split("_")[1], row.subset) for path, row in rows.items()}
+    assert len(sides) == 10
+    assert sorted(subset for _, subset in sides) == ["test"] * 3 + ["train"] * 5 + ["val"] * 2
+    again = indexed(root, root, group_pattern=r"g\d+(?=_c)", test_fraction=0.3, val_fraction=0.2)
+    assert len({(path.split("_")[1], row.subset) for path, row in again.items()}) == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"group_pattern": r"_g(\d+)_"}, r"Run/odd\.mp4: got no match for dataset\.group_pattern"),
+        ({"group_pattern": "("}, r"dataset\.group_pattern: got '\(' .*expected a regular"),
+        ({"group_pattern": "."}, r"test_fraction: got 2 clips in 1 groups.*none is left for test"),
+        ({"val_fraction": 0.3}, r"val_fraction: got 2 clips in 2 groups.*none is left for val"),
+    ],
+)
+def test_groups_that_do_not_work(tmp_path, changes, expected):
+    root = make(tmp_path / "videos", "Run/a_g01_.mp4", "Run/odd.mp4")
+    with pytest.raises(DatasetError, match=expected):
+        indexed(root, root, **changes)
+
+
+# CSV
+
+
+def test_csv(tmp_path, capsys):
+    root = make(tmp_path / "videos", "a.mp4", "sub/b, c.mp4", "d.mp4")
+    lists = write(
+        tmp_path / "list.csv",
+        '\ufeffpath,label,subset\r\na.mp4,Run,train\r\n"sub/b, c.mp4",Jump,test\r\n'
+        "./d.mp4,Run,val\r\nd.mp4, Run,val\r\n\r\nnone.mp4,Swim,train\r\n",
+    )
+    rows = indexed(root, lists, format="csv")
+    assert columns(rows, "class_name", "label", "subset", "status") == {
+        "a.mp4": ("Run", 1, "train", "ok"),
+        "sub/b, c.mp4": ("Jump", 0, "test", "ok"),
+        "d.mp4": ("Run", 1, "val", "ok"),
+        "none.mp4": ("Swim", 2, "train", "missing"),
+    }
+    assert rows["none.mp4"].reason == "no such file"
+    said = capsys.readouterr().out
+    assert f"index: missing: {root}/none.mp4\n" in said
+    assert "no train clip of the classes: Jump, Swim\n" in said
+    assert "3 videos (1 train, 1 val, 1 test) of 3 classes; 1 missing, 0 excluded" in said
+
+
+def test_csv_numbers_are_renumbered_in_their_order(tmp_path):
+    root = make(tmp_path / "videos", "a", "b", "c", "d")
+    lists = write(tmp_path / "list.csv", "label,path\n10,a\n9,b\n2,c\n09,d\n")
+    rows = indexed(root, lists, format="csv", test_fraction=0.0)
+    assert columns(rows, "class_name", "label") == {
+        "a": ("10", 2), "b": ("9", 1), "c": ("2", 0), "d": ("9", 1),
+    }  # fmt: skip
+
+
+def test_csv_paths_stay_inside(tmp_path):
+    root = make(tmp_path / "videos", "a.mp4", "b.mp4", "dir/c.mp4")
+    make(tmp_path, "secret/x.mp4")
+    (root / "hole").symlink_to(tmp_path / "secret")
+    lists = write(
+        tmp_path / "list.csv",
+        "path,label\na.mp4,R\nb.mp4,R\n../../../etc/passwd,R\n/etc/passwd,R\ndir/../b.mp4,R\n"
+        "hole/x.mp4,R\ndir,R\n.,R\n",
+    )
+    run(root, lists, tmp_path / "index", settings(format="csv"))
+    got = {row.path: row for row in read_videos(tmp_path / "index/videos.csv")}
+    reasons = {path: row.reason for path, row in got.items() if row.status == "excluded"}
+    absolute = "absolute path, expected one inside the dataset's folder"
+    leads_out = "path leads out of the dataset's folder"
+    assert reasons == {
+        f"{root}/../../../etc/passwd": leads_out,
+        "/etc/passwd": absolute,
+        f"{root}/dir/../b.mp4": leads_out,
+        f"{root}/hole/x.mp4": "symbolic link out of the dataset's folder",
+        f"{root}/dir": "not a regular file",
+        f"{root}": "not a regular file",
+    }
+    assert {path for path, row in got.items() if row.sha256} == {f"{root}/a.mp4", f"{root}/b.mp4"}
+
+
+# Official lists
+
+
+def test_ucf101(tmp_path, capsys):
+    root = make(
+        tmp_path / "videos", "Archery/v_Archery_g01_c01.avi", "Archery/v_Archery_g08_c01.avi",
+        "HandStandPushups/v_HandStandPushups_g01_c01.avi",
+        "HandstandPushups/v_HandstandPushups_g08_c01.avi", "Archery/v_Archery_g09_c01.avi",
+    )  # fmt: skip
+    lists = tmp_path / "lists"
+    write(lists / "classInd.txt", "1 Zumba\r\n2 Yoga\r\n3 HandstandPushups\r\n4 Archery\r\n\r\n")
+    write(
+        lists / "trainlist02.txt",
+        "Archery/v_Archery_g08_c01.avi 4\r\nHandstandPushups/v_HandStandPushups_g08_c01.avi 3\r\n"
+        "Zumba/v_Zumba_g08_c01.avi 1\r\n../../../etc/passwd 4\r\n",
+    )
+    write(
+        lists / "testlist02.txt",
+        "Archery/v_Archery_g01_c01.avi\r\nHandstandPushups/v_HandStandPushups_g01_c01.avi\r\n",
+    )
+    # Yoga is in no list, so it has no label; Zumba has one though its file is missing.
+    rows = indexed(root, lists, format="ucf101", split=2, name="ucf101")
+    escape = rows.pop("../../../etc/passwd")
+    assert (escape.class_name, escape.status, escape.sha256) == ("Archery", "excluded", "")
+    assert columns(rows, "video_id", "class_name", "label", "subset", "status") == {
+        "Archery/v_Archery_g01_c01.avi": ("v_Archery_g01_c01", "Archery", 2, "test", "ok"),
+        "Archery/v_Archery_g08_c01.avi": ("v_Archery_g08_c01", "Archery", 2, "train", "ok"),
+        "HandStandPushups/v_HandStandPushups_g01_c01.avi":
+            ("v_HandStandPushups_g01_c01", "HandstandPushups", 1, "test", "ok"),
+        "HandstandPushups/v_HandstandPushups_g08_c01.avi":
+            ("v_HandStandPushups_g08_c01", "HandstandPushups", 1, "train", "ok"),
+        "Zumba/v_Zumba_g08_c01.avi": ("v_Zumba_g08_c01", "Zumba", 0, "train", "missing"),
+    }  # fmt: skip
+    assert "no train clip of the classes: Zumba\n" in capsys.readouterr().out
+
+
+def test_hmdb51(tmp_path):
+    root = make(
+        tmp_path / "videos", "wave/#1 (a)_wave_f.avi", "wave/b.avi", "run/c.avi", "run/d.avi"
+    )
+    lists = tmp_path / "lists"
+    write(lists / "wave_test_split1.txt", "#1 (a)_wave_f.avi 2 \r\nb.avi 0 \r\n/etc/passwd 1 \r\n")
+    write(lists / "run_test_split1.txt", "c.avi 1 \nd.avi 2\n../../x.avi 1\n")
+    write(lists / "run_test_split2.txt", "c.avi 2 \n")
+    out = tmp_path / "index"
+    run(root, lists, out, settings(format="hmdb51"))
+    got = {row.path: row for row in read_videos(out / "videos.csv")}
+    assert columns(got, "class_name", "label", "subset", "status") == {
+        f"{root}/wave/#1 (a)_wave_f.avi": ("wave", 1, "test", "ok"),
+        "/etc/passwd": ("wave", 1, "train", "excluded"),
+        f"{root}/run/c.avi": ("run", 0, "train", "ok"),
+        f"{root}/run/d.avi": ("run", 0, "test", "ok"),
+        f"{root}/run/../../x.avi": ("run", 0, "train", "excluded"),
+    }
+    assert got[f"{root}/run/c.avi"].video_id == "run__c"
+
+
+def test_content_on_two_sides_of_an_official_split_is_said(tmp_path, capsys):
+    root = make(tmp_path / "videos", "wave/a.avi", "wave/b.avi", "run/c.avi")
+    for path in ("wave/a.avi", "wave/b.avi", "run/c.avi"):
+        (root / path).write_bytes(b"one content")
+    lists = tmp_path / "lists"
+    write(lists / "wave_test_split1.txt", "a.avi 1\nb.avi 2\n")
+    write(lists / "run_test_split1.txt", "c.avi 2\n")
+    run(root, lists, tmp_path / "index", settings(format="hmdb51"))
+    said = capsys.readouterr().out
+    same = f"{root}/run/c.avi = {root}/wave/a.avi = {root}/wave/b.avi"
+    assert f"index: the same content in two subsets: {same}\n" in said
+    assert f"index: the same content in two classes: {same}\n" in said
+
+
+def test_no_usable_video_and_long_lists_are_said_in_one_line(tmp_path, capsys):
+    lists = tmp_path / "lists"
+    write(lists / "run_test_split1.txt", "".join(f"{i:02}.avi 1\n" for i in range(12)))
+    (tmp_path / "videos").mkdir()
+    with pytest.raises(DatasetError, match=r"videos: none of 12 listed videos can be used \(the "
+                       r"first: .*run/00\.avi: no such file\), expected"):  # fmt: skip
+        indexed(tmp_path / "videos", lists, format="hmdb51")
+    indexed(make(tmp_path / "videos", "run/00.avi"), lists, format="hmdb51")
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("index: missing"))
+    assert line.count("run/") == 10 and line.endswith("… (11 in all)")
+
+
+def test_the_same_dataset_gives_the_same_bytes(tmp_path):
+    root = make(tmp_path / "videos", *(f"{c}/{i}.mp4" for c in "abc" for i in range(9)))
+    run(root, root, tmp_path / "one", settings())
+    run(root, root, tmp_path / "two", settings())
+    one = (tmp_path / "one/videos.csv").read_bytes()
+    assert one == (tmp_path / "two/videos.csv").read_bytes()
+    run(root, root, tmp_path / "two", settings(seed=2))
+    assert one != (tmp_path / "two/videos.csv").read_bytes()
+
+
+def test_main_says_an_error_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["index", str(tmp_path / "none"), "lists", "out"])
+    monkeypatch.setattr(index, "load", lambda: type("P", (), {"dataset": settings()}))
+    with pytest.raises(SystemExit, match=r"^index: .*none: no such folder, expected [^\n]*$"):
+        index.main()
