@@ -1,11 +1,11 @@
 """Camera motion between consecutive frames, as a homography (TSN, section 3.2, "warped flow").
 
 Point pairs come from matched key points and from corners moved by the flow; RANSAC finds the
-homography that most agree with, as in improved trajectories (Wang & Schmid 2013). Two defects of the TSN authors' tool are not repeated: there the
-previous frame's key points stay those of the clip's first frame, and corners are detected on the
-current frame although the flow starts at the previous one. SURF, which is patented and not in
-pip's OpenCV, is replaced by ``detector``. There is no mask for people: RANSAC takes them for
-outliers while they cover less than the background.
+homography that most agree with, as in improved trajectories (Wang & Schmid 2013). Two defects of
+the TSN authors' tool are not repeated: there the previous frame's key points stay those of the
+clip's first frame, and corners are detected on the current frame although the flow starts at the
+previous one. SURF, which is not in pip's OpenCV, is replaced by ``detector``. There is no mask for
+people: RANSAC takes them for outliers while they cover less than the background.
 """
 
 from dataclasses import dataclass

@@ -24,6 +24,7 @@ _inner = njit(forceinline=True, **_options)
 _outer = njit(**_options)
 
 _ONE, _HALF, _ZERO = np.float32(1), np.float32(0.5), np.float32(0)
+_U1, _U2, _U3, _U4, _U8, _U12 = (np.uint64(i) for i in (1, 2, 3, 4, 8, 12))
 _LEAST_GRADIENT = np.float32(1e-30)
 
 
@@ -58,6 +59,43 @@ def _cubic(t):
     return w0, w1, _ONE - w0 - w1 - w3, w3
 
 
+@njit(inline="never", **_options)
+def _warp_row(packed, u1, u2, at, y, taps):
+    """Sample a row of I, ∂I/∂x and ∂I/∂y where the flow points to: ``taps`` is (4 W,)."""
+    rows, columns, _ = packed.shape
+    flat = packed.ravel()
+    pitch = np.uint64(4 * columns)
+    for x in range(taps.size // 4):
+        i = at + np.uint64(x)
+        # Past these limits all sixteen taps lie in the zero border, as they would anyway.
+        px = max(np.float32(x) + u1[i], np.float32(1 - BORDER))
+        py = max(np.float32(y) + u2[i], np.float32(1 - BORDER))
+        px = min(px, np.float32(columns - 2 * BORDER + 1))
+        py = min(py, np.float32(rows - 2 * BORDER + 1))
+        fx, fy = np.floor(px), np.floor(py)
+        wx = _cubic(px - fx)
+        wy = _cubic(py - fy)
+        top = np.uint64(np.int64(fy) + BORDER - 1)
+        tap = top * pitch + np.uint64(4) * np.uint64(np.int64(fx) + BORDER - 1)
+        # Four channels for three images: whole vectors are loaded, weighted and stored.
+        s0 = s1 = s2 = s3 = _ZERO
+        for j in range(4):
+            w0, w1, w2, w3 = wx[0] * wy[j], wx[1] * wy[j], wx[2] * wy[j], wx[3] * wy[j]
+            s0 += w0 * flat[tap] + w1 * flat[tap + _U4] + w2 * flat[tap + _U8] + w3 * flat[tap + _U12]
+            t = tap + _U1
+            s1 += w0 * flat[t] + w1 * flat[t + _U4] + w2 * flat[t + _U8] + w3 * flat[t + _U12]
+            t = tap + _U2
+            s2 += w0 * flat[t] + w1 * flat[t + _U4] + w2 * flat[t + _U8] + w3 * flat[t + _U12]
+            t = tap + _U3
+            s3 += w0 * flat[t] + w1 * flat[t + _U4] + w2 * flat[t + _U8] + w3 * flat[t + _U12]
+            tap += pitch
+        o = np.uint64(4 * x)
+        taps[o] = s0
+        taps[o + _U1] = s1
+        taps[o + _U2] = s2
+        taps[o + _U3] = s3
+
+
 @_outer
 def linearise(first, packed, u1, u2, gx, gy, rho, inverse, width, stride):
     """Warp the second frame by the flow and linearise the brightness difference around it.
@@ -73,30 +111,16 @@ def linearise(first, packed, u1, u2, gx, gy, rho, inverse, width, stride):
     gx, gy, rho, inverse : planes
         Receive the warped gradient, the part of ρ that the flow doesn't change, and 1/|∇I|².
     """
-    height = first.shape[0]
-    for y in range(height):
+    taps = np.empty(4 * width, np.float32)
+    for y in range(first.shape[0]):
         row = np.uint64((y + 1) * stride + MARGIN)
-        for x in range(width):
-            at = row + np.uint64(x)
-            # Past these limits all sixteen taps lie in the zero border, as they would anyway.
-            px = min(max(np.float32(x) + u1[at], np.float32(-3)), np.float32(width + 1))
-            py = min(max(np.float32(y) + u2[at], np.float32(-3)), np.float32(height + 1))
-            fx, fy = np.floor(px), np.floor(py)
-            wx = _cubic(px - fx)
-            wy = _cubic(py - fy)
-            left = np.uint64(np.int64(fx) + BORDER - 1)
-            top = np.uint64(np.int64(fy) + BORDER - 1)
-            i = ix = iy = _ZERO
-            for j in range(4):
-                for k in range(4):
-                    w = wy[j] * wx[k]
-                    tap = packed[top + np.uint64(j), left + np.uint64(k)]
-                    i += w * tap[0]
-                    ix += w * tap[1]
-                    iy += w * tap[2]
+        _warp_row(packed, u1, u2, row, y, taps)
+        for x in range(np.uint64(width)):
+            at, o = row + x, _U4 * x
+            ix, iy = taps[o + _U1], taps[o + _U2]
             gx[at] = ix
             gy[at] = iy
-            rho[at] = i - ix * u1[at] - iy * u2[at] - first[y, x]
+            rho[at] = taps[o] - ix * u1[at] - iy * u2[at] - first[y, x]
             # OpenCV moves pixels of no gradient by nothing; so does this, since gx = gy = 0 there.
             inverse[at] = _ONE / max(ix * ix + iy * iy, _LEAST_GRADIENT)
 

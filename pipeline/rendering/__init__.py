@@ -1,0 +1,1 @@
+"""Small clips whose actions, camera motion and displacement fields are known exactly."""
