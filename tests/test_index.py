@@ -172,7 +172,7 @@ def test_a_file_that_cannot_be_read_is_a_row(tmp_path, monkeypatch):
 
 def test_groups_are_the_first_capture_over_all_classes(tmp_path):
     names = [f"{c}/v_g{g:02}_c{i}.avi" for c in ("Jump", "Run") for g in range(10) for i in (1, 2)]
-    root = make(tmp_path / "g99_videos", *names)
+    root = make(tmp_path / "v_g99_c0", *names)
     rows = indexed(root, root, group_pattern=r"_g(\d+)_", test_fraction=0.3, val_fraction=0.2)
     sides = {(path.split("_")[1], row.subset) for path, row in rows.items()}
     assert len(sides) == 10

@@ -105,6 +105,19 @@ def test_ucf101_without_classes_numbers_them_as_the_train_list_does(tmp_path):
     ]
 
 
+def test_ucf101_folders_may_be_spelt_otherwise(tmp_path):
+    write(
+        tmp_path,
+        classInd="37 HandstandPushups\n",
+        trainlist01="HandStandPushups/a.avi 37\n",
+        testlist01="handstandpushups/b.avi\n",
+    )
+    assert [(x.path, x.class_name, x.label) for x in read_ucf101(tmp_path, 1).videos] == [
+        ("HandStandPushups/a.avi", "HandstandPushups", 0),
+        ("handstandpushups/b.avi", "HandstandPushups", 0),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

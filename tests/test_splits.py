@@ -65,8 +65,16 @@ def test_seeds_give_different_splits():
     assert len(splits) > 5
 
 
+def test_groups_that_share_content_are_drawn_alike_in_any_order():
+    keys = [["group a", "sha256 0"], ["group b", "sha256 0"]] + alone(8)
+    for seed in range(10):
+        subsets = assign_subsets([0] * 10, keys, 0.3, 0.0, seed)
+        assert subsets[0] == subsets[1]
+        assert assign_subsets([0] * 10, keys[::-1], 0.3, 0.0, seed) == subsets[::-1]
+
+
 clips = st.lists(
-    st.tuples(st.integers(0, 3), st.integers(0, 11), st.integers(0, 30)), min_size=1, max_size=60
+    st.tuples(st.integers(0, 3), st.integers(0, 11), st.integers(0, 200)), min_size=1, max_size=60
 )
 
 

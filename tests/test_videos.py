@@ -51,6 +51,14 @@ def test_the_bytes_are_plain_csv_with_lf(tmp_path):
     ).encode("ascii")
 
 
+def test_writing_leaves_other_links_to_the_old_file_alone(tmp_path):
+    path, cached = tmp_path / "videos.csv", tmp_path / "cached"
+    write_videos(path, [VIDEO])
+    cached.hardlink_to(path)
+    write_videos(path, [])
+    assert (read_videos(path), read_videos(cached)) == ([], [VIDEO])
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "videos.csv"
     write_videos(path, [VIDEO])
