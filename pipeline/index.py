@@ -9,6 +9,7 @@ into DVC's cache are read, because DVC makes them where a file system has no oth
 """
 
 import argparse
+import hashlib
 import os
 import re
 from collections import Counter, defaultdict
@@ -27,6 +28,7 @@ from pipeline.videos import SUBSETS, Video, video_ids, write_videos
 
 _DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 _NAMED = 10
+_EMPTY = hashlib.sha256(b"").hexdigest()  # empty files have no content in common
 
 
 def read_listing(videos: Path, lists: Path, params: Dataset) -> Listing:
@@ -150,7 +152,8 @@ def share_out(videos: Sequence[Video], names: Sequence[str], params: Dataset) ->
                     f"{params.group_pattern!r}, expected one in every path"
                 )
             group = next((part for part in match.groups() if part is not None), match[0])
-        keys.append([f"group {group}"] + ([f"sha256 {video.sha256}"] if video.sha256 else []))
+        content = [f"sha256 {video.sha256}"] if video.sha256 not in ("", _EMPTY) else []
+        keys.append([f"group {group}", *content])
     # A video that can't be used stands with its group, or with train; it doesn't count as a clip.
     usable = [i for i, video in enumerate(videos) if video.status == "ok"]
     subsets = assign_subsets(
@@ -176,7 +179,8 @@ def warnings(videos: Sequence[Video]) -> list[str]:
     usable = [video for video in videos if video.status == "ok"]
     by_hash = defaultdict(list)
     for video in usable:
-        by_hash[video.sha256].append(video)
+        if video.sha256 != _EMPTY:
+            by_hash[video.sha256].append(video)
     for what, value in (
         ("in two subsets", lambda video: video.subset),
         ("in two classes", lambda video: video.class_name),

@@ -181,6 +181,20 @@ def test_groups_are_the_first_capture_over_all_classes(tmp_path):
     assert len({(path.split("_")[1], row.subset) for path, row in again.items()}) == 10
 
 
+def test_copies_stay_together_but_empty_files_are_no_copies(tmp_path, capsys):
+    root = make(tmp_path / "videos", *(f"Run/{name}.mp4" for name in "abcdefgh"))
+    for name in "abcd":
+        (root / f"Run/{name}.mp4").write_bytes(b"")
+    for name in "efg":
+        (root / f"Run/{name}.mp4").write_bytes(b"one content")
+    for seed in range(5):
+        rows = indexed(root, root, test_fraction=0.5, seed=seed)
+        assert len({rows[f"Run/{name}.mp4"].subset for name in "efg"}) == 1
+        assert len({rows[f"Run/{name}.mp4"].subset for name in "abcd"}) == 2
+        assert rows["Run/a.mp4"].sha256.startswith("e3b0c442")
+    assert "same content" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
