@@ -6,7 +6,7 @@ Two things differ: bicubic weights are exact (OpenCV rounds positions to 1/32 px
 filter, where asked for, runs once a warp.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -30,25 +30,17 @@ class _Frame:
                 break
             self.levels.append(level)
 
-    def pack(self) -> list[np.ndarray]:
-        """Give the levels with their gradients, bordered by zeros, for warping."""
-        packed = []
-        for level in self.levels:
-            height, width = level.shape
-            border = 2 * kernels.BORDER
-            out = np.zeros((height + border, width + border, 4), np.float32)
-            kernels.pack(level, out)
-            packed.append(out)
-        return packed
-
 
 class _Level:
     """The planes of one level, allocated once for all pairs of a clip."""
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
-        self.stride = -(-(width + kernels.MARGIN + 1) // 8) * 8
+        self.stride = -(-width // 8) * 8 + kernels.MARGIN
         planes = np.zeros((10, (height + 2) * self.stride), np.float32)
+        self.inside = (np.arange(self.stride + 1) < width).astype(np.float32)
+        border = 2 * kernels.BORDER
+        self.packed = np.zeros((height + border, width + border, 4), np.float32)
         self.flow, self.dual, self.linear = planes[:2], planes[2:6], planes[6:]
 
     def pixels(self, plane: np.ndarray) -> np.ndarray:
@@ -56,15 +48,17 @@ class _Level:
         rows = plane.reshape(self.height + 2, self.stride)
         return rows[1:-1, kernels.MARGIN : kernels.MARGIN + self.width]
 
-    def solve(self, first: np.ndarray, packed: np.ndarray, settings: Settings) -> None:
+    def solve(self, first: np.ndarray, second: np.ndarray, settings: Settings) -> None:
         """Refine the flow of this level in place."""
         theta, limit = np.float32(settings.theta), np.float32(settings.lambda_ * settings.theta)
         taut = np.float32(settings.tau / settings.theta)
         self.dual[:] = 0
+        kernels.pack(second, self.packed)
         for _ in range(settings.warps):
-            kernels.linearise(first, packed, *self.flow, *self.linear, self.width, self.stride)
+            kernels.linearise(first, self.packed, *self.flow, *self.linear, self.width, self.stride)
             kernels.solve(
-                *self.flow, *self.dual, *self.linear, self.height, self.width, self.stride,
+                *self.flow, *self.dual, *self.linear, self.inside,
+                self.height, self.width, self.stride,
                 limit, theta, taut, settings.iterations, settings.epsilon,
             )  # fmt: skip
             if settings.median:
@@ -73,7 +67,9 @@ class _Level:
                     pixels[:] = cv2.medianBlur(np.ascontiguousarray(pixels), settings.median)
 
 
-def fields(pairs: Iterator[tuple[np.ndarray, np.ndarray]], settings: Settings):
+def fields(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], settings: Settings
+) -> Iterator[np.ndarray]:
     """Yield the (2, H, W) float32 field of each pair; see :func:`pipeline.video.tvl1.tvl1`.
 
     A frame that was the second of one pair and is the first of the next is prepared once.
@@ -93,10 +89,9 @@ def fields(pairs: Iterator[tuple[np.ndarray, np.ndarray]], settings: Settings):
 
 def _field(levels: list[_Level], first: _Frame, second: _Frame, settings: Settings) -> np.ndarray:
     levels[-1].flow[:] = 0
-    packed = second.pack()
     for number in range(len(levels) - 1, -1, -1):
         level = levels[number]
-        level.solve(first.levels[number], packed[number], settings)
+        level.solve(first.levels[number], second.levels[number], settings)
         if number:
             finer = levels[number - 1]
             for plane, up in zip(level.flow, finer.flow, strict=True):

@@ -5,16 +5,25 @@ Planes are flat float32 arrays of ``height + 2`` rows of ``stride`` values; pixe
 arithmetic is unsigned and no loop over a row branches: that is what lets LLVM use vectors.
 """
 
-import llvmlite.binding
 import numpy as np
 from numba import njit
+from numba.core.compiler import Compiler
 
 MARGIN = 8  # values before a row's first pixel: 32 bytes, one AVX register
 BORDER = 4  # zero pixels around a packed image: a cubic kernel reaches two pixels out
 
-# A row of the iteration reads and writes some twenty streams. LLVM vectorises such a loop only
-# when it may check at run time that they don't overlap; its default gives up after eight checks.
-llvmlite.binding.set_option("", "--runtime-memory-check-threshold=512")
+
+class _NoAlias(Compiler):
+    """numba's compiler, told that a function's array arguments don't overlap where it writes.
+
+    A row of the iteration reads and writes sixteen streams; LLVM gives up on vectors, or spends as
+    long on checks as on the row, unless it knows that.
+    """
+
+    def define_pipelines(self):
+        self.state.flags.noalias = True
+        return super().define_pipelines()
+
 
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan", "ninf"}
 _options = {
@@ -22,10 +31,22 @@ _options = {
 }  # fmt: skip
 _inner = njit(forceinline=True, **_options)
 _outer = njit(**_options)
+_row_kernel = njit(pipeline_class=_NoAlias, **_options)
 
 _ONE, _HALF, _ZERO = np.float32(1), np.float32(0.5), np.float32(0)
 _U1, _U2, _U3, _U4, _U8, _U12 = (np.uint64(i) for i in (1, 2, 3, 4, 8, 12))
 _LEAST_GRADIENT = np.float32(1e-30)
+
+
+@_row_kernel
+def _pack_row(middle, above, below, out):
+    """Pack a row but for its two end pixels."""
+    for x in range(_U1, np.uint64(middle.size - 1)):
+        o = _U4 * x
+        out[o] = middle[x]
+        out[o + _U1] = _HALF * (middle[x + _U1] - middle[x - _U1])
+        out[o + _U2] = _HALF * (below[x] - above[x])
+        out[o + _U3] = _ZERO
 
 
 @_outer
@@ -39,13 +60,15 @@ def pack(image, packed):
         Receives I, ∂I/∂x, ∂I/∂y and 0; the border is left as it is, zero.
     """
     height, width = image.shape
+    end = width - 1
     for y in range(height):
-        up, down = max(y - 1, 0), min(y + 1, height - 1)
-        for x in range(width):
-            left, right = max(x - 1, 0), min(x + 1, width - 1)
-            packed[y + BORDER, x + BORDER, 0] = image[y, x]
-            packed[y + BORDER, x + BORDER, 1] = _HALF * (image[y, right] - image[y, left])
-            packed[y + BORDER, x + BORDER, 2] = _HALF * (image[down, x] - image[up, x])
+        above, below = image[max(y - 1, 0)], image[min(y + 1, height - 1)]
+        middle, out = image[y], packed[y + BORDER, BORDER : BORDER + width]
+        _pack_row(middle, above, below, out.reshape(4 * width))
+        for x, slope in ((0, middle[1] - middle[0]), (end, middle[end] - middle[end - 1])):
+            out[x, 0] = middle[x]
+            out[x, 1] = _HALF * slope
+            out[x, 2] = _HALF * (below[x] - above[x])
 
 
 @_inner
@@ -59,7 +82,7 @@ def _cubic(t):
     return w0, w1, _ONE - w0 - w1 - w3, w3
 
 
-@njit(inline="never", **_options)
+@_row_kernel
 def _warp_row(packed, u1, u2, at, y, taps):
     """Sample a row of I, ∂I/∂x and ∂I/∂y where the flow points to: ``taps`` is (4 W,)."""
     rows, columns, _ = packed.shape
@@ -81,7 +104,9 @@ def _warp_row(packed, u1, u2, at, y, taps):
         s0 = s1 = s2 = s3 = _ZERO
         for j in range(4):
             w0, w1, w2, w3 = wx[0] * wy[j], wx[1] * wy[j], wx[2] * wy[j], wx[3] * wy[j]
-            s0 += w0 * flat[tap] + w1 * flat[tap + _U4] + w2 * flat[tap + _U8] + w3 * flat[tap + _U12]
+            s0 += (
+                w0 * flat[tap] + w1 * flat[tap + _U4] + w2 * flat[tap + _U8] + w3 * flat[tap + _U12]
+            )
             t = tap + _U1
             s1 += w0 * flat[t] + w1 * flat[t + _U4] + w2 * flat[t + _U8] + w3 * flat[t + _U12]
             t = tap + _U2
@@ -141,16 +166,15 @@ def _dual(px, py, ux, uy, taut):
     return (px + taut * ux) * scale, (py + taut * uy) * scale
 
 
-@njit(inline="never", **_options)
+@_row_kernel
 def _first_row(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, at, width, limit, theta):
     """Update u in row 0, above which p is zero."""
     change = _ZERO
-    one = np.uint64(1)
-    for x in range(np.uint64(width)):
+    for x in range(width):
         i = at + x
         v1, v2 = _step(u1[i], u2[i], gx[i], gy[i], rho[i], inverse[i], limit)
-        v1 += theta * (p11[i] - p11[i - one] + p12[i])
-        v2 += theta * (p21[i] - p21[i - one] + p22[i])
+        v1 += theta * (p11[i] - p11[i - _U1] + p12[i])
+        v2 += theta * (p21[i] - p21[i - _U1] + p22[i])
         d1, d2 = v1 - u1[i], v2 - u2[i]
         u1[i] = v1
         u2[i] = v2
@@ -158,63 +182,61 @@ def _first_row(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, at, width, limi
     return change
 
 
-@njit(inline="never", **_options)
-def _row(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, at, stride, width, limit, theta, taut):
-    """Update u in a row, and p in the row above, which needs no more than that."""
+@_row_kernel
+def _row(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, a1, a2, q11, q12, q21, q22, inside,
+         at, stride, width, limit, theta, taut):  # fmt: skip
+    """Update u in a row, and p in the row above, which needs no more than that.
+
+    ``a`` and ``q`` are u and p again, for the row above.
+    """
     change = _ZERO
-    one = np.uint64(1)
     above = at - stride
-    for x in range(np.uint64(width)):
+    for x in range(width):
         i, j = at + x, above + x
-        q12, q22 = p12[j], p22[j]
+        o12, o22 = q12[j], q22[j]
         v1, v2 = _step(u1[i], u2[i], gx[i], gy[i], rho[i], inverse[i], limit)
-        v1 += theta * (p11[i] - p11[i - one] + p12[i] - q12)
-        v2 += theta * (p21[i] - p21[i - one] + p22[i] - q22)
+        v1 += theta * (p11[i] - p11[i - _U1] + p12[i] - o12)
+        v2 += theta * (p21[i] - p21[i - _U1] + p22[i] - o22)
         d1, d2 = v1 - u1[i], v2 - u2[i]
         u1[i] = v1
         u2[i] = v2
         change += d1 * d1 + d2 * d2
-        p11[j], p12[j] = _dual(p11[j], q12, u1[j + one] - u1[j], v1 - u1[j], taut)
-        p21[j], p22[j] = _dual(p21[j], q22, u2[j + one] - u2[j], v2 - u2[j], taut)
+        more = inside[x + _U1]
+        q11[j], q12[j] = _dual(q11[j], o12, more * (a1[j + _U1] - a1[j]), v1 - a1[j], taut)
+        q21[j], q22[j] = _dual(q21[j], o22, more * (a2[j + _U1] - a2[j]), v2 - a2[j], taut)
     return change
 
 
-@njit(inline="never", **_options)
-def _last_row(u1, u2, p11, p12, p21, p22, at, width, taut):
+@_row_kernel
+def _last_row(u1, u2, p11, p12, p21, p22, inside, at, width, taut):
     """Update p in the last row, below which u does not change."""
-    one = np.uint64(1)
-    for x in range(np.uint64(width)):
-        i = at + x
-        p11[i], p12[i] = _dual(p11[i], p12[i], u1[i + one] - u1[i], _ZERO, taut)
-        p21[i], p22[i] = _dual(p21[i], p22[i], u2[i + one] - u2[i], _ZERO, taut)
+    for x in range(width):
+        i, more = at + x, inside[x + _U1]
+        p11[i], p12[i] = _dual(p11[i], p12[i], more * (u1[i + _U1] - u1[i]), _ZERO, taut)
+        p21[i], p22[i] = _dual(p21[i], p22[i], more * (u2[i + _U1] - u2[i]), _ZERO, taut)
 
 
 @_outer
-def solve(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, height, width, stride, limit, theta,
-          taut, iterations, epsilon):  # fmt: skip
+def solve(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, inside, height, width, stride, limit,
+          theta, taut, iterations, epsilon):  # fmt: skip
     """Iterate u and p in place until the flow's change falls under ε or iterations are spent.
 
-    Each iteration passes once over memory. Returns the number of iterations done.
+    Each iteration passes once over memory, in whole vectors: right of the frame u and p stay zero.
+    ``inside`` is 1 for the pixels of a row and 0 right of them. Returns the iterations done.
     """
-    stride, width = np.uint64(stride), np.uint64(width)
-    start = stride + np.uint64(MARGIN)
     enough = np.float32(epsilon * epsilon * height * width)
-    one = np.uint64(1)
+    stride, whole = np.uint64(stride), np.uint64((width + 7) // 8) * _U8
+    start = stride + np.uint64(MARGIN)
     for done in range(iterations):
         change = np.float64(
-            _first_row(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, start, width, limit, theta)
+            _first_row(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, start, whole, limit, theta)
         )
-        # The pixel right of the last one repeats it: the forward difference there is zero.
-        u1[start + width] = u1[start + width - one]
-        u2[start + width] = u2[start + width - one]
         at = start
         for _ in range(1, height):
             at += stride
-            change += _row(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, at, stride, width,
-                           limit, theta, taut)  # fmt: skip
-            u1[at + width] = u1[at + width - one]
-            u2[at + width] = u2[at + width - one]
-        _last_row(u1, u2, p11, p12, p21, p22, at, width, taut)
+            change += _row(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, u1, u2, p11, p12, p21,
+                           p22, inside, at, stride, whole, limit, theta, taut)  # fmt: skip
+        _last_row(u1, u2, p11, p12, p21, p22, inside, at, whole, taut)
         if change <= enough:
             return done + 1
     return iterations
