@@ -1,0 +1,83 @@
+"""Params are refused before any work starts, with path, got and expected."""
+
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.params import ParamsError, load
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """Load the shipped params with one key changed, added or (by ...) removed."""
+
+    def change(at: str, value: object):
+        yaml = YAML(typ="safe", pure=True)
+        tree = yaml.load((ROOT / "params.yaml").read_text())
+        node = tree
+        *way, last = at.split(".")
+        for key in way:
+            node = node[key]
+        if value is ...:
+            del node[last]
+        else:
+            node[last] = value
+        path = tmp_path / "params.yaml"
+        with path.open("w") as file:
+            yaml.dump(tree, file)
+        return load(path)
+
+    return change
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted(ROOT.glob("presets/*.yaml"))])
+def test_shipped_files_load(path):
+    params = load(path)
+    assert set(params.fuse.streams) <= set(params.streams)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [
+        ("flow.bund", 3, "flow.bund: unknown key, expected some of backend, tvl1, bound"),
+        ("flow.bound", ..., "flow.bound: missing key, expected a number at least 0.5"),
+        ("flow.bound", "20", "flow.bound: got '20', expected a number"),
+        ("flow.bound", 0, "flow.bound: got 0.0, expected a number at least 0.5"),
+        ("flow.bound", float("nan"), "flow.bound: got nan, expected a finite number"),
+        ("flow.backend", "cuda9", "flow.backend: got 'cuda9', expected one of cpu, opencv"),
+        ("flow.tvl1.median", 4, "flow.tvl1.median: got 4, expected one of 0, 3, 5"),
+        ("seed", True, "seed: got True, expected a whole number"),
+        ("seed", 1.0, "seed: got 1.0, expected a whole number"),
+        ("lr", None, "lr: got None, expected a number"),
+        ("streams", [], r"streams: got [], expected a map"),
+        ("streams.spatial.testing", ..., "streams.spatial.testing: missing key, expected a map"),
+        ("streams.spatial.testing.crops", 7, "streams.spatial.testing.crops: got 7, expected"),
+        ("streams.spatial.training.flip", 1, "got 1, expected true or false"),
+        ("streams.spatial.training.scale_jitter", [1, 2], "scale_jitter[1]: got 2.0, expected"),
+        ("streams.spatial.input.length", 5, "streams.spatial.input: frames have length 1"),
+        ("fuse.streams", ["sound"], "fuse.streams: got 'sound', expected some of"),
+        ("fuse.weights", {"spatial": 1}, "fuse.weights: got ['spatial'], expected one weight"),
+        ("dataset.test_fraction", 1, "leave nothing to train on"),
+    ],
+)
+def test_bad_values_are_refused(changed, at, value, said):
+    with pytest.raises(ParamsError, match=re.escape(said)):
+        changed(at, value)
+
+
+def test_whole_numbers_are_numbers_and_exponents_too(changed):
+    assert changed("flow.bound", 15).flow.bound == 15.0
+    assert changed("lr", 1e-3).lr == 0.001
+
+
+def test_a_missing_and_a_broken_file_are_named(tmp_path):
+    with pytest.raises(ParamsError, match=r"none\.yaml: no such file"):
+        load(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(ParamsError, match=r"broken\.yaml: not YAML"):
+        load(broken)

@@ -1,0 +1,118 @@
+"""Quantisation by the rule, and stores that give back what went in."""
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pipeline.video import store
+
+VALUES = hnp.arrays(
+    np.float32, st.integers(1, 40), elements=st.floats(-60, 60, width=32, allow_nan=False)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(VALUES, st.sampled_from([5.0, 15.0, 20.0, 32.0]))
+def test_quantise_follows_the_rule(values, bound):
+    codes = store.quantise(values, bound)
+    for value, code in zip(values.tolist(), codes.tolist(), strict=True):
+        # Python's round is half to even, as the rule is.
+        want = 0 if value < -bound else 255 if value > bound else round(
+            255 * (value + bound) / (2 * bound)
+        )  # fmt: skip
+        assert code == want
+
+
+@settings(max_examples=60, deadline=None)
+@given(VALUES, st.sampled_from([5.0, 20.0]))
+def test_dequantise_is_within_half_a_code_and_odd(values, bound):
+    inside = np.clip(values, -bound, bound)
+    codes = store.quantise(inside, bound)
+    assert np.abs(store.dequantise(codes, bound) - inside).max() <= bound / 255 * 1.001
+    np.testing.assert_array_equal(
+        store.dequantise(255 - codes, bound), -store.dequantise(codes, bound)
+    )
+
+
+def test_named_values():
+    assert store.quantise(np.float32([0, -20, 20, -21, 21, np.nan]), 20).tolist() == [
+        128, 0, 255, 0, 255, 128,
+    ]  # fmt: skip
+
+
+def smooth(seed, *shape):
+    """Make pictures that JPEG keeps well."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(40, 200, (*shape[:-2], 4, 5)).astype(np.float32)
+    flat = small.reshape(-1, 4, 5)
+    big = [cv2.resize(one, shape[:-3:-1], interpolation=cv2.INTER_CUBIC) for one in flat]
+    return np.clip(np.array(big), 0, 255).astype(np.uint8).reshape(shape)
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "jpeg"])
+def test_what_goes_in_comes_out(tmp_path, kind):
+    fields = smooth(0, 7, 2, 33, 47)
+    made_by = {"source": "ü", "bound": 20.0}
+    count = store.write_video(tmp_path, "v", fields, store.FLOW, store=kind, quality=95,
+                              made_by=made_by)  # fmt: skip
+    assert count == 7
+    with store.StoredVideo(tmp_path, "v", store.FLOW) as video:
+        assert len(video) == 7
+        assert video.made_by == made_by
+        for index in (0, 6, 3):
+            got = video.read(index)
+            assert got.shape == (2, 33, 47)
+            assert np.abs(got.astype(int) - fields[index]).mean() < 1
+        with pytest.raises(IndexError, match="got index 7, expected 0 to 6"):
+            video.read(7)
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "jpeg"])
+def test_colours_are_rgb(tmp_path, kind):
+    red = np.zeros((16, 24, 3), np.uint8)
+    red[..., 0] = 200
+    store.write_video(tmp_path, "v", [(red,)], store.FRAMES, store=kind, quality=95, made_by={})
+    with store.StoredVideo(tmp_path, "v", store.FRAMES) as video:
+        assert np.abs(video.read(0).astype(int).mean((0, 1)) - [200, 0, 0]).max() < 3
+        assert abs(video.read(0, grey=True).mean() - 0.299 * 200) < 2
+
+
+def test_jpeg_names_are_those_that_other_tools_read(tmp_path):
+    fields = smooth(1, 2, 2, 16, 16)
+    store.write_video(tmp_path, "v", fields, store.FLOW, store="jpeg", quality=90, made_by={})
+    assert sorted(path.name for path in (tmp_path / "v").iterdir()) == [
+        "flow_x_00001.jpg", "flow_x_00002.jpg", "flow_y_00001.jpg", "flow_y_00002.jpg",
+        "made_by.json",
+    ]  # fmt: skip
+
+
+def test_the_same_pictures_give_the_same_bytes(tmp_path):
+    fields = smooth(2, 70, 2, 20, 20)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        store.write_video(tmp_path / name, "v", fields, store.FLOW, store="hdf5", quality=95,
+                          made_by={"z": 1, "a": 2})  # fmt: skip
+    assert (tmp_path / "a/v.h5").read_bytes() == (tmp_path / "b/v.h5").read_bytes()
+
+
+def test_rows_are_plain_jpeg(tmp_path):
+    frames = smooth(3, 3, 20, 30)
+    rgb = np.stack([frames] * 3, axis=-1)
+    store.write_video(tmp_path, "v", [(f,) for f in rgb], store.FRAMES, store="hdf5", quality=95,
+                      made_by={})  # fmt: skip
+    with h5py.File(tmp_path / "v.h5") as file:
+        assert cv2.imdecode(file["frames"][1], cv2.IMREAD_COLOR).shape == (20, 30, 3)
+
+
+def test_missing_and_broken_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nobody"):
+        store.StoredVideo(tmp_path, "nobody", store.FRAMES)
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/img_00001.jpg").write_bytes(b"no picture")
+    (tmp_path / "v/made_by.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"v: frames 0 is no JPEG"):
+        store.StoredVideo(tmp_path, "v", store.FRAMES).read(0)
