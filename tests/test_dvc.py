@@ -1,0 +1,75 @@
+"""dvc.yaml tells DVC everything that bears on a stage's outs."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+STAGES = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def reached(module: str, seen: set[str]) -> set[str]:
+    """Follow a module's imports to all files of this project."""
+    at = Path(*module.split("."))
+    for file in (at.with_suffix(".py"), at / "__init__.py"):
+        if not (ROOT / file).is_file() or str(file) in seen:
+            continue
+        seen.add(str(file))
+        if "." in module:
+            reached(module.rpartition(".")[0], seen)
+        for node in ast.walk(ast.parse((ROOT / file).read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            else:
+                continue
+            for name in names:
+                reached(name, seen)
+    return seen
+
+
+def plain(stage: dict) -> dict:
+    """Give a stage's body, whether it is made once or for each of a map."""
+    return stage.get("do", stage)
+
+
+def paths(entries: list) -> list[str]:
+    """List deps or outs, which may carry options."""
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_cover_all_code_that_a_stage_imports(name):
+    body = plain(STAGES[name])
+    module = re.search(r"-m (\S+)", body["cmd"])[1]
+    code = {path for path in paths(body["deps"]) if path.endswith(".py")}
+    assert code == reached(module, set())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_path_of_a_command_is_a_dep_or_an_out(name):
+    body = plain(STAGES[name])
+    known = [*paths(body["deps"]), *paths(body.get("outs", [])), *paths(body.get("metrics", []))]
+    words = shlex.split(body["cmd"])[3:]
+    for word in words:
+        if "/" in word or word.startswith("${dataset"):
+            assert any(path == word or path.startswith(f"{word}/") for path in known), word
+    assert any("/" in word for word in [*words, "results/" if name == "report" else ""])
+
+
+def test_a_stream_that_reads_frames_does_not_depend_on_flow():
+    for name in ("train", "score"):
+        data = [p for p in plain(STAGES[name])["deps"] if p.startswith("data/")]
+        assert [p for p in data if "weights" not in p] == ["data/${item.source}"]
+
+
+def test_views_are_scored_without_training_again():
+    declared = plain(STAGES["train"])["params"]
+    assert "streams.${key}" not in declared
+    assert not any("testing" in entry for entry in declared)
+    assert "lr" not in plain(STAGES["score"])["params"]
