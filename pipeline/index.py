@@ -1,7 +1,8 @@
 """Stage ``index``: which videos there are, of which class, in which subset.
 
 Reads a dataset's folder and its lists (see :mod:`pipeline.listings` for the four formats); writes
-``OUT/videos.csv``, sorted by path (see :mod:`pipeline.videos`). Videos are hashed, not decoded.
+``OUT/videos.csv``, sorted by ``video_id`` (see :mod:`pipeline.videos`). Videos are hashed, not
+decoded.
 
 A listed video that isn't there is a row with the status ``missing``. A path that leads out of the
 dataset's folder, by itself or through a symbolic link, is not read: its row is ``excluded``. Links
@@ -132,7 +133,8 @@ def share_out(videos: Sequence[Video], names: Sequence[str], params: Dataset) ->
     Raises
     ------
     DatasetError
-        If the pattern doesn't match a path, or a subset that should have clips has none.
+        If the pattern doesn't match a path, a class has no clip left to test, or no class has one
+        left to validate, where the fraction asks for it.
     """
     try:
         pattern = re.compile(params.group_pattern)
@@ -161,11 +163,17 @@ def share_out(videos: Sequence[Video], names: Sequence[str], params: Dataset) ->
         params.test_fraction, params.val_fraction, params.seed,
     )  # fmt: skip
     by_group = {keys[i][0]: subset for i, subset in zip(usable, subsets, strict=True)}
+    classes = {videos[i].class_name for i in usable}
     for subset, fraction in (("test", params.test_fraction), ("val", params.val_fraction)):
-        if fraction > 0 and subset not in subsets:
+        held = {
+            videos[i].class_name for i, own in zip(usable, subsets, strict=True) if own == subset
+        }
+        # Some classes may do without validation, but an untested one has no accuracy to average.
+        if fraction > 0 and (not held or (subset == "test" and held != classes)):
             raise DatasetError(
                 f"dataset.{subset}_fraction: got {len(usable)} clips in {len(by_group)} groups, of "
-                f"which none is left for {subset}; expected more groups, or 0"
+                f"which none is left for {subset} of the classes: {_name(sorted(classes - held))}; "
+                f"expected more groups of these, or 0"
             )
     return [
         replace(video, subset=by_group.get(own[0], "train"))
@@ -197,7 +205,7 @@ def warnings(videos: Sequence[Video]) -> list[str]:
         if names
     ]
     classes = {video.class_name for video in videos}
-    for subset in [name for name in SUBSETS if any(video.subset == name for video in videos)]:
+    for subset in sorted({video.subset for video in videos} - {"train"}):
         without = classes - {video.class_name for video in usable if video.subset == subset}
         if without:
             said.append(f"no {subset} clip of the classes: {_name(sorted(without))}")
@@ -216,7 +224,7 @@ def run(videos: Path, lists: Path, out: Path, params: Dataset) -> None:
     Raises
     ------
     DatasetError
-        If a list is broken, or no video can be used.
+        If a list is broken, no video can be used, or a class has none to train on.
     """
     if not videos.is_dir():
         raise DatasetError(f"{videos}: no such folder, expected the dataset's videos in it")
@@ -229,12 +237,18 @@ def run(videos: Path, lists: Path, out: Path, params: Dataset) -> None:
         )
     if not rows[0].subset:
         rows = share_out(rows, [one.path for one in listing.videos], params)
-    out.mkdir(parents=True, exist_ok=True)
-    write_videos(out / "videos.csv", rows)
     if listing.empty_folders:
         print(f"index: no video in the folders: {_name(listing.empty_folders)}")
     for line in warnings(rows):
         print(f"index: {line}")
+    taught = {row.class_name for row in rows if row.status == "ok" and row.subset == "train"}
+    if untaught := {row.class_name for row in rows} - taught:
+        raise DatasetError(
+            f"{videos}: got no usable train clip of the classes: {_name(sorted(untaught))}; "
+            f"expected one or more of each class"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_videos(out / "videos.csv", sorted(rows, key=lambda row: row.video_id))
     count = Counter(row.subset for row in rows if row.status == "ok")
     print(
         f"index: {count.total()} videos "
@@ -255,7 +269,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         run(args.videos, args.lists, args.out, load().dataset)
-    except (DatasetError, ParamsError) as error:
+    except (DatasetError, ParamsError, OSError) as error:
         raise SystemExit(f"index: {error}") from None
 
 

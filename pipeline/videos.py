@@ -190,10 +190,10 @@ def _safe(name: str, path: str, hashed: bool = False) -> str:
 def with_result(video: Video, done: Mapping[str, Done]) -> Video:
     """Put down on a row what came of the work on that video; ``done`` is by ``video_id``.
 
-    A video that nothing was done for keeps its status and reason, and has no frames.
+    A row of a video that nothing was done for stays as it is.
     """
     if video.video_id not in done:
-        return replace(video, frames=0)
+        return video
     result = done[video.video_id]
     if result.reason:
         return replace(video, status="excluded", reason=result.reason, frames=0)

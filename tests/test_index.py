@@ -61,7 +61,6 @@ def test_folders(tmp_path, capsys):
         "Run/a.mp4": ("Run__a", "Run", 1, "train", "ok"),
         "Run/deep/b.AVI": ("Run__deep__b", "Run", 1, "train", "ok"),
     }
-    assert list(rows) == sorted(rows)
     row = rows["Jump/a.mov"]
     assert row.sha256 == CONTENT_SHA256
     assert (row.path, row.dataset, row.frames) == (str(root / "Jump/a.mov"), "mine", 0)
@@ -124,14 +123,14 @@ def test_links(tmp_path):
     (root / "Run/loop.mp4").symlink_to("loop.mp4")
     (root / "Run/cached.mp4").symlink_to(tmp_path / cache)
     (root / "Run/no_cache.mp4").symlink_to(tmp_path / (cache + "1"))
-    (root / "Linked").symlink_to(tmp_path / "elsewhere/Run")
+    (root / "Run/linked").symlink_to(tmp_path / "elsewhere/Run")
     os.mkfifo(root / "Run/pipe.mp4")
     (tmp_path / "videos").symlink_to(root)
     rows = indexed(tmp_path / "videos", tmp_path)
     out = ("excluded", "symbolic link out of the dataset's folder", "")
     assert columns({k: r for k, r in rows.items() if r.status != "ok"}, "status", "reason",
                    "sha256") == {
-        "Linked": out,
+        "Run/linked": out,
         "Run/out.mp4": out,
         "Run/no_cache.mp4": out,
         "Run/gone.mp4": ("missing", "no such file", ""),
@@ -165,6 +164,29 @@ def test_a_file_that_cannot_be_read_is_a_row(tmp_path, monkeypatch):
     monkeypatch.setattr(index.items, "hash_of", refuse)
     row = indexed(root, root)["Run/b.mp4"]
     assert (row.status, row.reason) == ("excluded", "can't be read: Permission denied")
+
+
+def test_rows_are_sorted_by_id(tmp_path):
+    root = make(tmp_path / "videos", "a/x.mp4", "a b/x.mp4", "a-b/x.mp4", "A/x.mp4", "a/x!.mp4")
+    rows = indexed(root, root, test_fraction=0.0).values()
+    ids = [row.video_id for row in rows]
+    assert ids == sorted(ids)
+    assert [row.path for row in rows] != sorted(row.path for row in rows)
+
+
+def test_a_class_without_a_usable_train_clip_is_an_error(tmp_path, capsys):
+    root = make(tmp_path / "videos", "Run/a.mp4")
+    make(tmp_path, "elsewhere/b.mp4")
+    (root / "Swim").symlink_to(tmp_path / "elsewhere")
+    expected = r"videos: got no usable train clip of the classes: Swim; expected one or more"
+    with pytest.raises(DatasetError, match=expected):
+        indexed(root, root, test_fraction=0.0)
+    assert "Swim (symbolic link out of the dataset's folder)" in capsys.readouterr().out
+    assert not (tmp_path / "index").exists()
+
+    lists = write(tmp_path / "l.csv", "path,label,subset\nRun/a.mp4,Run,train\ngone,Swim,train\n")
+    with pytest.raises(DatasetError, match="train clip of the classes: Swim;"):
+        indexed(root, lists, format="csv")
 
 
 # Groups
@@ -210,28 +232,37 @@ def test_groups_that_do_not_work(tmp_path, changes, expected):
         indexed(root, root, **changes)
 
 
+def test_a_class_of_one_group_cannot_be_tested(tmp_path):
+    root = make(tmp_path / "videos", "Jump/a.mp4", *(f"Run/{i}.mp4" for i in range(9)))
+    with pytest.raises(DatasetError, match=r"test_fraction: .* for test of the classes: Jump; "):
+        indexed(root, root)
+    assert len(indexed(root, root, test_fraction=0.0)) == 10
+
+
 # CSV
 
 
 def test_csv(tmp_path, capsys):
-    root = make(tmp_path / "videos", "a.mp4", "sub/b, c.mp4", "d.mp4")
+    root = make(tmp_path / "videos", "a.mp4", "sub/b, c.mp4", "d.mp4", "e.mp4")
     lists = write(
         tmp_path / "list.csv",
         '\ufeffpath,label,subset\r\na.mp4,Run,train\r\n"sub/b, c.mp4",Jump,test\r\n'
-        "./d.mp4,Run,val\r\nd.mp4, Run,val\r\n\r\nnone.mp4,Swim,train\r\n",
+        "./d.mp4,Run,val\r\nd.mp4, Run,val\r\n\r\nnone.mp4,Jump,train\r\n"
+        "e.mp4,Jump,train\r\n",
     )
     rows = indexed(root, lists, format="csv")
     assert columns(rows, "class_name", "label", "subset", "status") == {
         "a.mp4": ("Run", 1, "train", "ok"),
         "sub/b, c.mp4": ("Jump", 0, "test", "ok"),
         "d.mp4": ("Run", 1, "val", "ok"),
-        "none.mp4": ("Swim", 2, "train", "missing"),
+        "e.mp4": ("Jump", 0, "train", "ok"),
+        "none.mp4": ("Jump", 0, "train", "missing"),
     }
     assert rows["none.mp4"].reason == "no such file"
     said = capsys.readouterr().out
     assert f"index: missing: {root}/none.mp4\n" in said
-    assert "no train clip of the classes: Jump, Swim\n" in said
-    assert "3 videos (1 train, 1 val, 1 test) of 3 classes; 1 missing, 0 excluded" in said
+    assert "no test clip of the classes: Run\n" in said
+    assert "4 videos (2 train, 1 val, 1 test) of 2 classes; 1 missing, 0 excluded" in said
 
 
 def test_csv_numbers_are_renumbered_in_their_order(tmp_path):
@@ -276,19 +307,20 @@ def test_ucf101(tmp_path, capsys):
         tmp_path / "videos", "Archery/v_Archery_g01_c01.avi", "Archery/v_Archery_g08_c01.avi",
         "HandStandPushups/v_HandStandPushups_g01_c01.avi",
         "HandstandPushups/v_HandstandPushups_g08_c01.avi", "Archery/v_Archery_g09_c01.avi",
+        "Zumba/v_Zumba_g09_c01.avi",
     )  # fmt: skip
     lists = tmp_path / "lists"
     write(lists / "classInd.txt", "1 Zumba\r\n2 Yoga\r\n3 HandstandPushups\r\n4 Archery\r\n\r\n")
     write(
         lists / "trainlist02.txt",
         "Archery/v_Archery_g08_c01.avi 4\r\nHandstandPushups/v_HandStandPushups_g08_c01.avi 3\r\n"
-        "Zumba/v_Zumba_g08_c01.avi 1\r\n../../../etc/passwd 4\r\n",
+        "Zumba/v_Zumba_g08_c01.avi 1\r\nZumba/v_Zumba_g09_c01.avi 1\r\n../../../etc/passwd 4\r\n",
     )
     write(
         lists / "testlist02.txt",
         "Archery/v_Archery_g01_c01.avi\r\nHandstandPushups/v_HandStandPushups_g01_c01.avi\r\n",
     )
-    # Yoga is in no list, so it has no label; Zumba has one though its file is missing.
+    # Yoga is in no list, so it has no label.
     rows = indexed(root, lists, format="ucf101", split=2, name="ucf101")
     escape = rows.pop("../../../etc/passwd")
     assert (escape.class_name, escape.status, escape.sha256) == ("Archery", "excluded", "")
@@ -300,16 +332,25 @@ def test_ucf101(tmp_path, capsys):
         "HandstandPushups/v_HandstandPushups_g08_c01.avi":
             ("v_HandStandPushups_g08_c01", "HandstandPushups", 1, "train", "ok"),
         "Zumba/v_Zumba_g08_c01.avi": ("v_Zumba_g08_c01", "Zumba", 0, "train", "missing"),
+        "Zumba/v_Zumba_g09_c01.avi": ("v_Zumba_g09_c01", "Zumba", 0, "train", "ok"),
     }  # fmt: skip
-    assert "no train clip of the classes: Zumba\n" in capsys.readouterr().out
+    assert "no test clip of the classes: Zumba\n" in capsys.readouterr().out
 
 
 def test_hmdb51(tmp_path):
     root = make(
-        tmp_path / "videos", "wave/#1 (a)_wave_f.avi", "wave/b.avi", "run/c.avi", "run/d.avi"
+        tmp_path / "videos",
+        "wave/#1 (a)_wave_f.avi",
+        "wave/b.avi",
+        "wave/e.avi",
+        "run/c.avi",
+        "run/d.avi",
     )
     lists = tmp_path / "lists"
-    write(lists / "wave_test_split1.txt", "#1 (a)_wave_f.avi 2 \r\nb.avi 0 \r\n/etc/passwd 1 \r\n")
+    write(
+        lists / "wave_test_split1.txt",
+        "#1 (a)_wave_f.avi 2 \r\nb.avi 0 \r\ne.avi 1\r\n/etc/passwd 1 \r\n",
+    )
     write(lists / "run_test_split1.txt", "c.avi 1 \nd.avi 2\n../../x.avi 1\n")
     write(lists / "run_test_split2.txt", "c.avi 2 \n")
     out = tmp_path / "index"
@@ -317,6 +358,7 @@ def test_hmdb51(tmp_path):
     got = {row.path: row for row in read_videos(out / "videos.csv")}
     assert columns(got, "class_name", "label", "subset", "status") == {
         f"{root}/wave/#1 (a)_wave_f.avi": ("wave", 1, "test", "ok"),
+        f"{root}/wave/e.avi": ("wave", 1, "train", "ok"),
         "/etc/passwd": ("wave", 1, "train", "excluded"),
         f"{root}/run/c.avi": ("run", 0, "train", "ok"),
         f"{root}/run/d.avi": ("run", 0, "test", "ok"),
@@ -326,12 +368,12 @@ def test_hmdb51(tmp_path):
 
 
 def test_content_on_two_sides_of_an_official_split_is_said(tmp_path, capsys):
-    root = make(tmp_path / "videos", "wave/a.avi", "wave/b.avi", "run/c.avi")
+    root = make(tmp_path / "videos", "wave/a.avi", "wave/b.avi", "run/c.avi", "run/d.avi")
     for path in ("wave/a.avi", "wave/b.avi", "run/c.avi"):
         (root / path).write_bytes(b"one content")
     lists = tmp_path / "lists"
     write(lists / "wave_test_split1.txt", "a.avi 1\nb.avi 2\n")
-    write(lists / "run_test_split1.txt", "c.avi 2\n")
+    write(lists / "run_test_split1.txt", "c.avi 2\nd.avi 1\n")
     run(root, lists, tmp_path / "index", settings(format="hmdb51"))
     said = capsys.readouterr().out
     same = f"{root}/run/c.avi = {root}/wave/a.avi = {root}/wave/b.avi"

@@ -139,9 +139,9 @@ def test_hmdb51_lists_that_cannot_be_used(tmp_path, text, expected):
     ("split", "train", "test"), [(1, 9537, 3783), (2, 9586, 3734), (3, 9624, 3696)]
 )
 def test_the_official_lists_have_their_known_counts(split, train, test):
-    folder = os.environ.get("OFFICIAL_SPLITS")
+    folder = os.environ.get("OFFICIAL_LISTS")
     if not folder:
-        pytest.skip("OFFICIAL_SPLITS names no folder with ucfTrainTestlist and "
+        pytest.skip("OFFICIAL_LISTS names no folder with ucfTrainTestlist and "
                     "testTrainMulti_7030_splits")  # fmt: skip
     ucf101 = read_ucf101(Path(folder) / "ucfTrainTestlist", split).videos
     assert Counter(video.subset for video in ucf101) == {"train": train, "test": test}
