@@ -146,6 +146,9 @@ def _compute(make: Callable[..., int], todo: dict[Path, list[Job]]) -> Iterator[
     """Make items in a pool of processes; yield each as it is there."""
     if not todo:
         return
+    # One video a core: libraries that start threads of their own would fight for the same cores.
+    for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         min(workers(), len(todo)), context, initializer=_start_worker, initargs=(os.getpid(),)
