@@ -1,0 +1,218 @@
+import dataclasses
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from pipeline import params
+from pipeline.video.tvl1 import METHOD_VERSION, Settings, tvl1, tvl1_pair
+
+_at = Path(__file__).with_name("tvl1_reference.py")
+_spec = importlib.util.spec_from_file_location("tvl1_reference", _at)
+tvl1_reference = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tvl1_reference)
+
+PRODUCTION = Settings(
+    tau=0.25, lambda_=0.15, theta=0.3, scales=5, scale_step=0.8,
+    warps=5, iterations=300, epsilon=0.01, median=0,
+)  # fmt: skip
+FIXED = dataclasses.replace(PRODUCTION, scales=3, warps=2, iterations=10, epsilon=0.0)
+
+
+def texture(height, width, seed, smooth=2.0):
+    """Smooth noise over the whole range of grey."""
+    noise = np.random.default_rng(seed).random((height, width)).astype(np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), smooth)
+    return cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX)
+
+
+def moved(height, width, shift, seed=0):
+    """Two frames whose content moves by ``shift`` px (x, y), new content entering at borders."""
+    margin = 24
+    scene = texture(height + 2 * margin, width + 2 * margin, seed)
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    frames = [
+        cv2.remap(scene, x + margin - dx, y + margin - dy, cv2.INTER_CUBIC)
+        for dx, dy in ((0, 0), shift)
+    ]
+    return np.clip(np.stack(frames).round(), 0, 255).astype(np.uint8)
+
+
+def codes(flow, bound=20):
+    return np.clip(np.rint(255 * (flow + bound) / (2 * bound)), 0, 255).astype(int)
+
+
+def test_settings_are_the_params():
+    names = [field.name for field in dataclasses.fields(Settings)]
+    assert names == [field.name for field in dataclasses.fields(params.Tvl1)]
+    assert all(f.default is dataclasses.MISSING for f in dataclasses.fields(Settings))
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (41, 53), (16, 16), (17, 90)])
+@pytest.mark.parametrize("median", [0, 3, 5])
+def test_fixed_work_equals_the_float64_formula(shape, median):
+    frames = moved(*shape, (1.3, -0.7), seed=shape[1])
+    settings = dataclasses.replace(FIXED, median=median)
+    expected = tvl1_reference.reference(*frames, settings)
+    assert np.abs(expected).max() > 0.5  # there is something to get wrong
+    np.testing.assert_allclose(tvl1_pair(*frames, settings, "cpu"), expected, atol=0.01)
+
+
+def test_opencv_equals_the_float64_formula():
+    """So the reference and OpenCV's class, which we did not write, are the same method."""
+    frames = moved(48, 64, (1.3, -0.7))
+    expected = tvl1_reference.reference(*frames, FIXED)
+    difference = np.abs(tvl1_pair(*frames, FIXED, "opencv") - expected)
+    assert np.median(difference) < 0.01 and difference.max() < 0.1  # OpenCV rounds to 1/32 px
+
+
+@pytest.mark.parametrize("shift", [(0.5, 0.25), (-2.5, 1.0), (4.0, 3.0), (0.0, -6.0)])
+def test_production_agrees_with_opencv_and_with_the_truth(shift):
+    frames = moved(96, 128, shift, seed=3)
+    ours = tvl1_pair(*frames, PRODUCTION, "cpu")
+    theirs = tvl1_pair(*frames, PRODUCTION, "opencv")
+    assert (np.abs(ours - theirs).max(axis=0) <= 0.1).mean() >= 0.99
+    assert (np.abs(codes(ours) - codes(theirs)) <= 1).mean() >= 0.995
+    truth = np.array(shift).reshape(2, 1, 1)
+    assert np.median(np.hypot(*(ours - truth))) <= 0.1
+
+
+@examples(max_examples=30, deadline=None)
+@given(
+    st.integers(16, 45), st.integers(16, 45), st.integers(0, 9), st.sampled_from([0, 3, 5]),
+    st.integers(1, 12),
+)  # fmt: skip
+def test_any_noise_equals_the_formula(height, width, seed, median, iterations):
+    frames = np.random.default_rng(seed).integers(0, 256, (2, height, width)).astype(np.uint8)
+    settings = dataclasses.replace(
+        FIXED, scales=2, warps=1, iterations=iterations, median=median, scale_step=0.7
+    )
+    expected = tvl1_reference.reference(*frames, settings)
+    np.testing.assert_allclose(tvl1_pair(*frames, settings, "cpu"), expected, atol=0.01)
+
+
+def test_clip_equals_pairs_and_run_equals_run():
+    frames = np.concatenate([moved(40, 50, (1, 0)), moved(40, 50, (0, -2), seed=5)])
+    clip = tvl1(frames, PRODUCTION, "cpu")
+    assert clip.shape == (3, 2, 40, 50) and clip.dtype == np.float32
+    for k in range(3):
+        pair = tvl1_pair(frames[k], frames[k + 1], PRODUCTION, "cpu")
+        np.testing.assert_array_equal(clip[k], pair)
+    np.testing.assert_array_equal(clip, tvl1(frames, PRODUCTION, "cpu"))
+
+
+def test_views_equal_copies():
+    frames = moved(40, 50, (1, 0))
+    np.testing.assert_array_equal(
+        tvl1(frames[:, ::-1, ::2], PRODUCTION, "cpu"),
+        tvl1(frames[:, ::-1, ::2].copy(), PRODUCTION, "cpu"),
+    )
+
+
+@pytest.mark.parametrize("backend", ["cpu", "opencv"])
+def test_nothing_moves_where_nothing_changes(backend):
+    constant = np.full((3, 20, 30), 77, np.uint8)
+    assert not tvl1(constant, PRODUCTION, backend).any()
+    still = np.stack([texture(20, 30, 1).astype(np.uint8)] * 2)
+    assert not tvl1(still, PRODUCTION, backend).any()
+
+
+def test_a_brightness_step_follows_the_formula():
+    """Such flow is ill-posed: OpenCV's rounding to 1/32 px alone leads elsewhere in 300 steps."""
+    frames = moved(48, 60, (1, 0))
+    frames[1] = np.minimum(frames[1].astype(int) + 30, 255)
+    frames[1, 20:30, 20:30] = 255
+    expected = tvl1_reference.reference(*frames, FIXED)
+    np.testing.assert_allclose(tvl1_pair(*frames, FIXED, "cpu"), expected, atol=0.01)
+    assert np.isfinite(tvl1_pair(*frames, PRODUCTION, "cpu")).all()
+
+
+def test_opencv_keeps_its_scales_between_sizes():
+    large, small = moved(96, 128, (4, 3)), moved(16, 16, (1, 0))
+    before = tvl1(large, PRODUCTION, "opencv")
+    tvl1(small, PRODUCTION, "opencv")
+    np.testing.assert_array_equal(tvl1(large, PRODUCTION, "opencv"), before)
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (np.zeros((2, 20, 20), np.float32), r"float32, expected \(T, H, W\) uint8"),
+        (np.zeros((20, 20), np.uint8), r"expected \(T, H, W\) uint8"),
+        (np.zeros((2, 20, 20, 3), np.uint8), r"expected \(T, H, W\) uint8"),
+        (np.zeros((1, 20, 20), np.uint8), "at least 2"),
+        (np.zeros((2, 15, 20), np.uint8), "at least 16"),
+        ([[1]], "list"),
+    ],
+)
+def test_bad_frames_are_refused(frames, message):
+    with pytest.raises(ValueError, match=message):
+        tvl1(frames, PRODUCTION, "cpu")
+
+
+def test_bad_pairs_backends_and_settings_are_refused(monkeypatch):
+    frames = np.zeros((2, 20, 20), np.uint8)
+    with pytest.raises(ValueError, match=r"expected \(20, 20\) like first"):
+        tvl1_pair(frames[0], np.zeros((20, 21), np.uint8), PRODUCTION, "cpu")
+    with pytest.raises(ValueError, match="backend is 'gpu', expected one of cpu, opencv"):
+        tvl1(frames, PRODUCTION, "gpu")
+    for name, value in {"tau": 0.3, "scale_step": 1.0, "warps": 0, "median": 4}.items():
+        with pytest.raises(ValueError, match=f"{name} is {value}"):
+            dataclasses.replace(PRODUCTION, **{name: value})
+    monkeypatch.delattr(cv2, "optflow")
+    with pytest.raises(ValueError, match="opencv-contrib-python-headless"):
+        tvl1(frames, PRODUCTION, "opencv")
+
+
+def test_results_change_only_with_the_method_version():
+    """Codes are stored, none within 0.001 of a rounding edge: another CPU's rounding passes."""
+    x, y = np.meshgrid(np.arange(28), np.arange(24))
+    scene = [128 + 60 * np.sin((x - k) / 3.15) + 50 * np.cos((y + k) / 4) for k in (0, 1)]
+    flow = tvl1_pair(*np.rint(scene).astype(np.uint8), FIXED, "cpu")
+    digest = hashlib.sha256(codes(flow).astype(np.uint8).tobytes()).hexdigest()[:16]
+    assert {METHOD_VERSION: digest} == {1: "15721e91ad5d3fc5"}, (
+        "raise METHOD_VERSION and store the new digest"
+    )
+
+
+def test_importing_settings_imports_no_backend():
+    code = (
+        "import sys; from pipeline.video.tvl1 import Settings; "
+        "print(sorted({'numba', 'cv2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+MIDDLEBURY = os.environ.get("MIDDLEBURY", "")
+
+
+def endpoint_error(flow, truth):
+    """Mean over the pixels whose truth is known."""
+    known = (np.abs(truth) < 1e8).all(axis=0)
+    return float(np.hypot(*(flow - truth))[known].mean())
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not MIDDLEBURY, reason="MIDDLEBURY names no folder of Middlebury pairs")
+@pytest.mark.parametrize("name", ["Dimetrodon", "Grove2", "RubberWhale", "Venus"])
+@pytest.mark.parametrize("median", [0, 5])
+def test_middlebury_is_no_worse_than_opencv(name, median):
+    folder = Path(MIDDLEBURY) / name
+    frames = [cv2.imread(str(folder / f"frame{k}.png"), cv2.IMREAD_GRAYSCALE) for k in (10, 11)]
+    truth = cv2.readOpticalFlow(str(folder / "flow10.flo")).transpose(2, 0, 1)
+    ours = tvl1_pair(*frames, dataclasses.replace(PRODUCTION, median=median), "cpu")
+    defaults = dataclasses.replace(PRODUCTION, median=5)
+    theirs = tvl1_pair(*frames, defaults, "opencv")
+    found = endpoint_error(ours, truth), endpoint_error(theirs, truth)
+    print(name, median, *found)
+    assert found[0] <= 1.02 * found[1]
