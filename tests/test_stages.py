@@ -1,0 +1,123 @@
+"""decode, flow and warped_flow on files: counts, exclusions, both stores, restarts."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pipeline import decode, flow, sample, warped_flow
+from pipeline.items import hash_of
+from pipeline.params import load
+from pipeline.rendering.scene import render
+from pipeline.video import store
+from pipeline.videos import Video, read_videos, write_videos
+
+PARAMS = load(Path(__file__).parents[1] / "params.yaml")
+CODEC = {"vcodec": "libx264", "crf": 10, "pix_fmt": "yuv420p"}
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """A stretching person before a wall that a panning, turning camera shows."""
+    return render("stretching", frames=5, fps=25, height=96, width=128, recording=5, seed=0)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, clip):
+    """An index of three videos: a good one, a text file, and one that isn't there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIPELINE_WORKERS", "1")
+    sample.encode(tmp_path / "good.mp4", clip.frames, 25, CODEC)
+    (tmp_path / "bad.mp4").write_text("no video")
+    rows = [
+        Video(video_id=name, path=f"{name}.mp4", dataset="d", class_name="c", label=0,
+              subset="train", sha256="" if status == "missing" else hash_of(Path(f"{name}.mp4")),
+              status=status, reason="no such file" if status == "missing" else "")
+        for name, status in (("bad", "ok"), ("good", "ok"), ("gone", "missing"))
+    ]  # fmt: skip
+    (tmp_path / "index").mkdir()
+    write_videos(tmp_path / "index/videos.csv", rows)
+    return tmp_path
+
+
+def rows(folder):
+    return {video.video_id: video for video in read_videos(Path(folder) / "videos.csv")}
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "jpeg"])
+def test_from_files_to_warped_flow(project, kind):
+    params = replace(PARAMS.decode, short_side=96, store=kind)
+    decode.run(Path("index"), Path("frames"), params)
+    told = rows("frames")
+    assert (told["good"].status, told["good"].frames) == ("ok", 5)
+    assert told["bad"].status == "excluded"
+    assert "damaged" in told["bad"].reason
+    assert told["gone"].status == "missing"
+
+    settings = replace(PARAMS.flow, store=kind)
+    flow.run(Path("frames"), Path("flow"), settings)
+    warped_flow.run(Path("frames"), Path("flow"), Path("warped"), settings, PARAMS.warped_flow)
+    for folder in ("flow", "warped"):
+        told = rows(folder)
+        assert (told["good"].status, told["good"].frames) == ("ok", 4)
+        assert (told["bad"].status, told["gone"].status) == ("excluded", "missing")
+        assert {path.stem for path in Path(folder).iterdir()} == {"good", "videos"}
+        with store.StoredVideo(Path(folder), "good", store.FLOW) as video:
+            assert len(video) == 4
+            assert video.read(3).shape == (2, 96, 128)
+            assert video.made_by["settings"]["bound"] == 20
+
+
+def test_flow_is_near_the_truth_and_warping_takes_the_camera_out(project, clip):
+    decode.run(Path("index"), Path("frames"), replace(PARAMS.decode, short_side=96))
+    flow.run(Path("frames"), Path("flow"), PARAMS.flow)
+    warped_flow.run(Path("frames"), Path("flow"), Path("warped"), PARAMS.flow, PARAMS.warped_flow)
+    true, inner = clip.flow(), np.s_[8:-8, 8:-8]
+    plain, warped = (
+        store.StoredVideo(Path(name), "good", store.FLOW) for name in ("flow", "warped")
+    )
+    for k in range(4):
+        wall = clip.layers[k][inner] == 0
+        moves, residual = (
+            store.dequantise(video.read(k), 20.0)[:, inner[0], inner[1]][:, wall]
+            for video in (plain, warped)
+        )
+        camera = np.median(np.linalg.norm(true[k][:, inner[0], inner[1]][:, wall], axis=0))
+        assert camera > 0.8
+        assert (
+            np.median(np.linalg.norm(moves - true[k][:, inner[0], inner[1]][:, wall], axis=0)) < 0.5
+        )
+        assert np.median(np.linalg.norm(residual, axis=0)) < 0.4
+    assert warped.made_by["pairs_without_homography"] == 0
+
+
+def test_a_video_without_a_camera_to_be_found_keeps_its_flow(project):
+    grey = np.full((4, 96, 128, 3), 90, np.uint8)
+    sample.encode(project / "good.mp4", grey, 25, CODEC)
+    decode.run(Path("index"), Path("frames"), PARAMS.decode)
+    flow.run(Path("frames"), Path("flow"), PARAMS.flow)
+    warped_flow.run(Path("frames"), Path("flow"), Path("warped"), PARAMS.flow, PARAMS.warped_flow)
+    with h5py.File("warped/good.h5") as file:
+        assert json.loads(file.attrs["made_by"])["pairs_without_homography"] == 3
+        assert file["flow_x"].shape == (3,)
+
+
+def test_a_single_frame_is_excluded(project, clip):
+    sample.encode(project / "good.mp4", clip.frames[:1], 25, CODEC)
+    decode.run(Path("index"), Path("frames"), PARAMS.decode)
+    assert rows("frames")["good"].reason.startswith("1 frame, at least 2 are needed")
+
+
+def test_a_restart_ends_with_the_same_bytes(project):
+    decode.run(Path("index"), Path("frames"), PARAMS.decode)
+    flow.run(Path("frames"), Path("flow"), PARAMS.flow)
+    first = {path.name: path.read_bytes() for path in Path("flow").iterdir()}
+    flow.run(Path("frames"), Path("again"), PARAMS.flow)
+    assert {path.name: path.read_bytes() for path in Path("again").iterdir()} == first
+    # Without the item store, from nothing.
+    Path(".items").rename("elsewhere")
+    flow.run(Path("frames"), Path("anew"), PARAMS.flow)
+    assert {path.name: path.read_bytes() for path in Path("anew").iterdir()} == first
