@@ -98,9 +98,11 @@ def run(out: Path, params: Sample) -> None:
     """Render all clips of all classes."""
     wanted = [(action, 1 + n) for action in CLASSES for n in range(params.clips_per_class)]
     out.mkdir(parents=True, exist_ok=True)
-    cores = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(
-        cores, multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+        len(os.sched_getaffinity(0)),
+        multiprocessing.get_context("spawn"),
+        initializer=cv2.setNumThreads,
+        initargs=(1,),
     ) as pool:
         futures = [pool.submit(make_clip, out, *which, params) for which in wanted]
         shown = [future.result() for future in tqdm(futures, desc="sample", unit="clip")]

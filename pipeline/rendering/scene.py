@@ -112,8 +112,18 @@ def _compose(
     picture = np.zeros((height, width, 3), np.float32)
     layer = np.zeros((height, width), np.uint8)
     for number, (sprite, matrix) in enumerate(zip(sprites, matrices, strict=True)):
-        drawn = cv2.warpPerspective(sprite, matrix, (width, height), flags=cv2.INTER_LINEAR)
+        # Draw into the box that the sprite covers, not into the whole frame.
+        high, wide = sprite.shape[:2]
+        corners = matrix @ np.array([[0, wide, 0, wide], [0, 0, high, high], [1, 1, 1, 1]], float)
+        left, top = np.maximum(np.floor(corners[:2].min(1)).astype(int) - 1, 0)
+        right, bottom = np.minimum(np.ceil(corners[:2].max(1)).astype(int) + 2, (width, height))
+        if left >= right or top >= bottom:
+            continue
+        shift = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]])
+        size = (int(right - left), int(bottom - top))
+        drawn = cv2.warpPerspective(sprite, shift @ matrix, size, flags=cv2.INTER_LINEAR)
         alpha = drawn[..., 3:].astype(np.float32) / 255
-        picture += alpha * (drawn[..., :3] - picture)
-        layer[drawn[..., 3] > 127] = number
+        box = picture[top:bottom, left:right]
+        box += alpha * (drawn[..., :3] - box)
+        layer[top:bottom, left:right][drawn[..., 3] > 127] = number
     return picture, layer
