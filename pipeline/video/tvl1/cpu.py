@@ -55,7 +55,7 @@ class _Level:
         self.dual[:] = 0
         kernels.pack(second, self.packed)
         for _ in range(settings.warps):
-            kernels.linearise(first, self.packed, *self.flow, *self.linear, self.width, self.stride)
+            kernels.linearise(first, self.packed, *self.flow, *self.linear, self.stride)
             kernels.solve(
                 *self.flow, *self.dual, *self.linear, self.inside,
                 self.height, self.width, self.stride,
