@@ -134,23 +134,29 @@ def contenders(frames, settings):
 
 
 def speed(frames, settings, rounds):
-    """Time all contenders in turn, ``rounds`` times after a warm-up; rates in pairs/s."""
+    """Time all contenders in turn, ``rounds`` times after a warm-up; rates in pairs/s.
+
+    Pairs per CPU second, over all threads, stay meaningful when other programs take the cores.
+    """
     timed = contenders(frames, settings)
     for name, (run, _, _) in contenders(frames[:2], settings).items():
         if not name.startswith("OpenCV d"):  # minutes, and nothing there to warm
             run()
     rates = {name: [] for name in timed}
+    work = {name: [] for name in timed}
     for _ in range(rounds):
         for name, (run, pairs, threads) in timed.items():
             cv2.setNumThreads(threads)
-            start = time.perf_counter()
+            start, spent = time.perf_counter(), time.process_time()
             run()
             rates[name].append(pairs / (time.perf_counter() - start))
+            work[name].append(pairs / (time.process_time() - spent))
     base = rates["OpenCV defaults, 2 threads"]
     return {
         name: {
             "pairs_per_s": statistics.median(values),
             "iqr": float(np.subtract(*np.percentile(values, [75, 25]))),
+            "pairs_per_cpu_s": statistics.median(work[name]),
             "times_opencv_defaults_2_threads": statistics.median(
                 mine / theirs for mine, theirs in zip(values, base, strict=True)
             ),
@@ -203,10 +209,10 @@ def machine():
 def show(result):
     """Print the tables."""
     print(f"{result['frames']}\nparity {result['parity']}\n")
-    print(f"| {'what':32} | pairs/s |   IQR | times OpenCV |\n|---|---|---|---|")
+    print(f"| {'what':32} | pairs/s |   IQR | pairs/CPU-s | times OpenCV |\n|---|---|---|---|---|")
     for name, row in result["speed"].items():
-        rate, spread, times = row.values()
-        print(f"| {name:32} | {rate:7.2f} | {spread:5.2f} | {times:12.1f} |")
+        rate, spread, work, times = row.values()
+        print(f"| {name:32} | {rate:7.2f} | {spread:5.2f} | {work:11.2f} | {times:12.1f} |")
     for pair, row in result.get("endpoint_error_px", {}).items():
         print(pair, *(f"{name} {value:.3f} px;" for name, value in row.items()))
 
