@@ -216,3 +216,21 @@ def test_middlebury_is_no_worse_than_opencv(name, median):
     found = endpoint_error(ours, truth), endpoint_error(theirs, truth)
     print(name, median, *found)
     assert found[0] <= 1.02 * found[1]
+
+
+def test_freshly_compiled_and_loaded_code_give_the_same_bytes(tmp_path):
+    """Code that numba compiles and code that it loads from disk once rounded differently."""
+    code = (
+        "import hashlib, numpy as np\n"
+        "from pipeline.video import tvl1\n"
+        "rng = np.random.default_rng(0)\n"
+        "frames = np.kron(rng.integers(0, 255, (3, 16, 20)), np.ones((3, 3))).astype(np.uint8)\n"
+        "settings = tvl1.Settings(tau=0.25, lambda_=0.15, theta=0.3, scales=3, scale_step=0.8,\n"
+        "                         warps=2, iterations=100, epsilon=0.001, median=0)\n"
+        "field = tvl1.tvl1(frames, settings, 'cpu')\n"
+        "print(hashlib.sha256(field.tobytes()).hexdigest())\n"
+    )
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    run = [subprocess.check_output([sys.executable, "-c", code], env=env) for _ in range(2)]
+    assert len(run[0]) > 60
+    assert run[0] == run[1]

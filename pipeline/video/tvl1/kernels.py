@@ -33,7 +33,9 @@ _options = {
 }  # fmt: skip
 _inner = njit(forceinline=True, **_options)
 _outer = njit(**_options)
-_row_kernel = njit(pipeline_class=_NoAlias, **_options)
+# Inlined by force: as functions of their own they are optimised once in the process that compiles
+# them and once more in the copy on disk, and the two round differently.
+_row_kernel = njit(pipeline_class=_NoAlias, forceinline=True, **_options)
 
 _ONE, _HALF, _ZERO = np.float32(1), np.float32(0.5), np.float32(0)
 _U1, _U2, _U3, _U4, _U8 = (np.uint64(i) for i in (1, 2, 3, 4, 8))
