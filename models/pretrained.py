@@ -38,6 +38,9 @@ def load_pretrained(network: nn.Module, name: str, weights: str) -> None:
     state = _read(name, weights)
     own = network.state_dict()
     first, last = f"{network.first_conv}.weight", f"{network.classifier}."
+    for key in own:
+        if key.endswith(".num_batches_tracked"):  # files from before PyTorch 0.4.1 have none
+            state.setdefault(key, own[key])
     for key in [key for key in state if key.startswith(last)]:
         if key in own and own[key].shape != state[key].shape:
             state[key] = own[key]
@@ -78,7 +81,12 @@ def _read(name: str, weights: str) -> dict[str, torch.Tensor]:
             raise ValueError(
                 f"{path}: not a file of plain tensors: {str(error).splitlines()[0]}"
             ) from error
-    return dict(state.get("state_dict", state))
+    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
+        raise ValueError(
+            f"{weights}: not a file of plain tensors: expected a map of tensors by key"
+        )
+    return dict(state)
 
 
 def _pip_file(name: str) -> Path:
