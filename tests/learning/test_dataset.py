@@ -1,0 +1,204 @@
+"""Stored videos as samples: contents, labels, counts and the seeding of every draw."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from pipeline import params
+from pipeline.learning import augment, dataset, sampling, volumes
+from pipeline.video import store
+from pipeline.videos import Video
+
+MEAN = (123.0, 117.0, 104.0)
+HEIGHT, WIDTH = 40, 56
+
+
+def stream(source="frames", *, subtract_mean=False, **training):
+    values = {
+        "lr_scale": 1.0, "head_lr_scale": 1.0, "segments": 3, "epochs": 1, "batch": 2,
+        "momentum": 0.9, "weight_decay": 0.0, "schedule": "cosine", "milestones": (), "gamma": 0.1,
+        "warmup": 0.0, "clip_norm": 0.0, "scale_jitter": (0.75, 1.0), "flip": True,
+        "freeze_bn": "none",
+    }  # fmt: skip
+    return params.Stream(
+        source=source,
+        input=params.Input(
+            length=1 if source == "frames" else 4, subtract_mean=subtract_mean, crop=32
+        ),
+        network=params.Network(name="resnet18", weights="none", dropout=0.0),
+        training=params.Training(**values | training),
+        testing=params.Testing(frames=3, crops=10, crop_ratio=0.8),
+    )
+
+
+@pytest.fixture(scope="module", params=["hdf5", "jpeg"])
+def folders(request, tmp_path_factory):
+    """Two clips of 14 and 3 pictures of noise, as frames and as flow."""
+    root, rng = tmp_path_factory.mktemp(request.param), np.random.default_rng(0)
+    options = {"store": request.param, "quality": 95, "made_by": {}}
+    for kind, names, shape in (
+        ("frames", store.FRAMES, (1, HEIGHT, WIDTH, 3)),
+        ("flow", store.FLOW, (2, HEIGHT, WIDTH)),
+    ):
+        (root / kind).mkdir()
+        for video_id, count in (("long", 14), ("short", 3)):
+            pictures = [list(rng.integers(0, 256, shape, np.uint8)) for _ in range(count)]
+            store.write_video(root / kind, video_id, pictures, names, **options)
+    return root
+
+
+VIDEOS = [
+    Video(video_id=name, path=f"{name}.mp4", dataset="d", class_name=f"class {label}", label=label,
+          subset="train", sha256="0", status="ok", reason="")
+    for name, label in (("long", 4), ("short", 2))
+]  # fmt: skip
+
+
+def training(folders, kind="frames", *, seed=7, **options):
+    return dataset.TrainingClips(folders / kind, VIDEOS, stream(kind, **options), MEAN, seed=seed)
+
+
+def viewed(folders, kind="frames", *, snippets=3, crops=10, **options):
+    return dataset.TestingClips(
+        folders / kind, VIDEOS, stream(kind, **options), MEAN, snippets=snippets, crops=crops
+    )
+
+
+def pictures(folders, kind, video_id):
+    names = store.FRAMES if kind == "frames" else store.FLOW
+    with store.StoredVideo(folders / kind, video_id, names) as video:
+        return [video.read(index) for index in range(len(video))]
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("frames", 3), ("flow", 8)])
+def test_shapes_types_and_labels(folders, kind, channels):
+    clips = training(folders, kind)
+    assert len(clips) == 2 and dataset.channels_of(clips.stream) == channels
+    for number, label in ((0, 4), (1, 2)):
+        snippets, offsets, found = clips[0, number]
+        assert snippets.shape == (3, 32, 32, channels) and snippets.dtype == np.uint8
+        assert offsets.shape == (3, channels) and offsets.dtype == np.float32
+        assert found == label
+
+
+def test_training_sample_is_made_of_its_parts(folders):
+    """The same draws in the same order from what is stored."""
+    clips, fields = training(folders, "flow", subtract_mean=True), pictures(folders, "flow", "long")
+    flips = set()
+    for epoch in range(6):
+        rng = np.random.default_rng((7, epoch, 0))
+        starts = sampling.training_starts(14, 4, 3, rng)
+        flipped = rng.random() < 0.5
+        flips.add(flipped)
+        snippets, offsets, _ = clips[epoch, 0]
+        for start, snippet, offset in zip(starts, snippets, offsets, strict=True):
+            volume = volumes.flow_stack(np.stack(fields[start : start + 4]))
+            # Of the whole field, not of its crop.
+            means = volume.reshape(-1, 8).mean(0, dtype=float)
+            crop = augment.random_crop(volume, 32, (0.75, 1.0), rng)
+            if flipped:
+                crop, means[::2] = crop[:, ::-1].copy(), 255 - means[::2]
+                crop[..., ::2] = 255 - crop[..., ::2]
+            np.testing.assert_array_equal(snippet, crop)
+            np.testing.assert_allclose(offset, means, rtol=1e-6)
+    assert flips == {True, False}
+
+
+@pytest.mark.parametrize("kind", ["frames", "flow"])
+def test_draws_are_seeded_by_seed_epoch_and_clip(folders, kind):
+    clips = training(folders, kind)
+    first = clips[3, 0][0].tobytes()
+    clips[0, 1]
+    assert clips[3, 0][0].tobytes() == first == training(folders, kind)[3, 0][0].tobytes()
+    assert clips[4, 0][0].tobytes() != first
+    assert training(folders, kind, seed=8)[3, 0][0].tobytes() != first
+
+
+def test_no_flip_where_params_say_so(folders):
+    clips = training(folders, flip=False, scale_jitter=(1.0,), segments=1)
+    frames = pictures(folders, "frames", "long")
+    boxes = {
+        cv2.resize(f[:, left : left + HEIGHT], (32, 32), interpolation=cv2.INTER_AREA).tobytes()
+        for f in frames
+        for left in range(WIDTH - HEIGHT + 1)
+    }
+    assert all(clips[epoch, 0][0][0].tobytes() in boxes for epoch in range(8))
+
+
+def test_a_short_clip_repeats_its_last_field(folders):
+    clips, fields = viewed(folders, "flow", snippets=1), pictures(folders, "flow", "short")
+    with clips.open(1) as video:
+        volume, offsets = clips.snippet(video, 0)
+    for channel, field in enumerate((0, 1, 2, 2)):
+        np.testing.assert_array_equal(volume[..., 2 * channel], fields[field][0])
+        np.testing.assert_array_equal(volume[..., 2 * channel + 1], fields[field][1])
+    np.testing.assert_array_equal(offsets, np.full(8, 127.5))
+
+
+@pytest.mark.parametrize("crops", [1, 2, 5, 10])
+def test_views_of_a_test_clip(folders, crops):
+    # 32 px are 0.8 of the short side of 40, so that nothing is resized.
+    views, offsets, label = viewed(folders, crops=crops)[0]
+    frames = pictures(folders, "frames", "long")
+    assert views.shape == (3 * crops, 32, 32, 3) and label == 4
+    np.testing.assert_array_equal(offsets, np.float32([MEAN] * (3 * crops)))
+    expected = []
+    for start in (2, 7, 11):
+        frame = frames[start]
+        centre = frame[4:36, 12:44]
+        corners = [frame[:32, :32], frame[:32, -32:], frame[-32:, :32], frame[-32:, -32:]]
+        plain = [centre] if crops <= 2 else [*corners, centre]
+        expected += plain + ([box[:, ::-1] for box in plain] if crops in (2, 10) else [])
+    np.testing.assert_array_equal(views, expected)
+
+
+def test_mirrored_flow_views_and_their_means(folders):
+    views, offsets, _ = viewed(folders, "flow", crops=2, subtract_mean=True)[0]
+    assert views.shape == (6, 32, 32, 8)
+    for plain in (0, 2, 4):
+        moved = [views[v].astype(float) - offsets[v] for v in (plain, plain + 1)]
+        np.testing.assert_allclose(moved[1][..., ::2], -moved[0][:, ::-1, ::2], atol=1e-4)
+        np.testing.assert_allclose(moved[1][..., 1::2], moved[0][:, ::-1, 1::2], atol=1e-4)
+
+
+def test_views_do_not_depend_on_anything_drawn(folders):
+    first, second = (viewed(folders, "flow")[0] for _ in range(2))
+    assert first[0].tobytes() == second[0].tobytes()
+    assert first[1].tobytes() == second[1].tobytes()
+
+
+def test_epoch_sampler():
+    order = list(dataset.EpochSampler(20, seed=1, epoch=2))
+    assert {epoch for epoch, _ in order} == {2}
+    assert sorted(number for _, number in order) == list(range(20))
+    assert order == list(dataset.EpochSampler(20, seed=1, epoch=2))
+    for other in (dataset.EpochSampler(20, seed=1, epoch=3),
+                  dataset.EpochSampler(20, seed=2, epoch=2)):  # fmt: skip
+        assert [n for _, n in other] != [n for _, n in order] and len(other) == 20
+
+
+def test_loader_processes_change_nothing(folders):
+    clips = training(folders)
+    batches = [
+        next(iter(DataLoader(clips, 2, sampler=dataset.EpochSampler(2, seed=0, epoch=1),
+                             num_workers=workers)))
+        for workers in (0, 1)
+    ]  # fmt: skip
+    for here, there in zip(*batches, strict=True):
+        assert here.numpy().tobytes() == there.numpy().tobytes()
+
+
+def test_a_missing_clip_is_named(folders):
+    clips = dataset.TrainingClips(
+        folders / "frames", [replace(VIDEOS[0], video_id="gone")], stream(), MEAN, seed=0
+    )
+    with pytest.raises(FileNotFoundError, match="gone"):
+        clips[0, 0]
+
+
+def test_class_names_go_by_label_usable_or_not():
+    videos = [*VIDEOS, replace(VIDEOS[0], video_id="x", label=0, class_name="z", status="missing")]
+    assert dataset.class_names(videos * 2) == ["z", "class 2", "class 4"]

@@ -1,0 +1,222 @@
+"""The training loop and the scoring of clips."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.learning import engine, volumes
+from pipeline.params import Training
+
+STD = (50.0, 60.0, 70.0)
+PARAMS = Training(
+    lr_scale=1.0, head_lr_scale=10.0, segments=2, epochs=4, batch=8, momentum=0.9,
+    weight_decay=0.0005, schedule="cosine", milestones=(), gamma=0.1, warmup=0.0, clip_norm=5.0,
+    scale_jitter=(1.0,), flip=False, freeze_bn="none",
+)  # fmt: skip
+
+
+class Tiny(nn.Module):
+    classifier = "fc"
+
+    def __init__(self, dropout=0.2):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)
+        self.conv2, self.bn2 = nn.Conv2d(6, 6, 3, bias=False), nn.BatchNorm2d(6)
+        self.dropout, self.fc = nn.Dropout(dropout), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.bn(self.conv(x)))
+        return self.fc(self.dropout(torch.relu(self.bn2(self.conv2(x))).mean((2, 3))))
+
+
+def tiny(**options):
+    torch.manual_seed(0)
+    return Tiny(**options)
+
+
+def batches(epoch, *, count=3, clips=8):
+    """Make clips whose brightest channel is their label."""
+    rng = np.random.default_rng((5, epoch))
+    made = []
+    for _ in range(count):
+        labels = rng.integers(0, 3, clips)
+        codes = rng.integers(0, 120, (clips, 2, 8, 8, 3))
+        codes[np.arange(clips), :, :, :, labels] += 100
+        offsets = np.full((clips, 2, 3), 110, np.float32)
+        made.append((torch.from_numpy(codes.astype(np.uint8)), torch.from_numpy(offsets),
+                     torch.from_numpy(labels)))  # fmt: skip
+    return made
+
+
+def fit(network, params=PARAMS, *, epoch_loader=batches, val=None, seed=3):
+    return engine.train(
+        network, epoch_loader, val, lr=0.01, std=STD, params=params, seed=seed, label="tiny"
+    )
+
+
+@pytest.mark.parametrize(
+    ("progress", "changes", "expected"),
+    [
+        (0.0, {}, 1.0),
+        (0.5, {}, 0.5),
+        (1 / 3, {}, 0.75),
+        (1.0, {}, 0.0),
+        (0.0, {"warmup": 0.2}, 0.0),
+        (0.1, {"warmup": 0.2}, 0.5 * 0.5 * (1 + math.cos(math.pi / 10))),
+        (0.5, {"warmup": 0.2}, 0.5),
+        (0.49, {"schedule": "steps", "milestones": (0.5, 0.75)}, 1.0),
+        (0.5, {"schedule": "steps", "milestones": (0.5, 0.75)}, 0.1),
+        (0.8, {"schedule": "steps", "milestones": (0.5, 0.75)}, 0.01),
+        (0.8, {"schedule": "steps", "milestones": (0.5, 0.75), "gamma": 0.5}, 0.25),
+        (0.05, {"schedule": "steps", "milestones": (0.5,), "warmup": 0.1}, 0.5),
+        (0.9, {"schedule": "steps"}, 1.0),
+    ],
+)
+def test_rate_factor_by_hand(progress, changes, expected):
+    found = engine.rate_factor(progress, replace(PARAMS, **changes))
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_parameter_groups():
+    network = tiny()
+    network.bn2.requires_grad_(False)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    found = {}
+    for group in engine.parameter_groups(network, 0.02, PARAMS):
+        for parameter in group["params"]:
+            assert id(parameter) in names and names[id(parameter)] not in found
+            rate, decay = group["base_lr"], group["weight_decay"]
+            found[names[id(parameter)]] = (pytest.approx(rate), decay)
+    assert found == {
+        "conv.weight": (0.02, 0.0005),
+        "conv.bias": (0.02, 0.0),
+        "conv2.weight": (0.02, 0.0005),
+        "bn.weight": (0.02, 0.0),
+        "bn.bias": (0.02, 0.0),
+        "fc.weight": (0.2, 0.0005),
+        "fc.bias": (0.2, 0.0),
+    }
+
+
+def test_training_learns_and_reports():
+    network = tiny()
+    rows = fit(network, replace(PARAMS, epochs=6), val=batches(99))
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert list(rows[0]) == ["epoch", "lr", "train_loss", "train_top1", "val_loss", "val_top1"]
+    assert rows[0]["lr"] == 0.01 and rows[3]["lr"] == pytest.approx(0.005)
+    assert rows[0]["train_loss"] > 0.5
+    assert rows[-1]["train_loss"] < 0.6 * rows[0]["train_loss"]
+    assert rows[-1]["val_top1"] > 0.9 > rows[0]["train_top1"]
+
+
+def test_two_runs_give_equal_weights_and_another_seed_others():
+    networks, rows = [tiny() for _ in range(3)], []
+    for network, seed in zip(networks, (3, 3, 4), strict=True):
+        torch.rand(seed)  # what was drawn before must not matter
+        rows.append(fit(network, seed=seed))
+    first, second, other = ([v.numpy().tobytes() for v in n.state_dict().values()]
+                            for n in networks)  # fmt: skip
+    assert first == second and rows[0] == rows[1]
+    assert first != other
+
+
+def test_one_step_is_sgd_on_the_consensus():
+    """A single batch, by autograd in float64 and the update rule written out."""
+    params = replace(PARAMS, epochs=1, clip_norm=0.0, schedule="steps")
+    network, twin = tiny(dropout=0.0), tiny(dropout=0.0).double().train()
+    (codes, offsets, labels) = batches(0, count=1)[0]
+    fit(network, params, epoch_loader=lambda _: [(codes, offsets, labels)])
+    x = (codes.double() - offsets[:, :, None, None]) / torch.tensor(STD).double()
+    logits = twin(x.flatten(0, 1).permute(0, 3, 1, 2)).reshape(8, 2, 3).mean(1)
+    loss = -logits.log_softmax(1)[torch.arange(8), labels].mean()
+    loss.backward()
+    for (name, found), own in zip(network.named_parameters(), twin.parameters(), strict=True):
+        rate = 0.1 if name.startswith("fc") else 0.01
+        decay = 0.0005 if own.ndim > 1 else 0.0
+        expected = own - rate * (own.grad + decay * own)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_clipping_bounds_the_step():
+    start, moved = tiny(), {}
+    for clip in (0.0, 1e-4):
+        network = tiny()
+        fit(network, replace(PARAMS, epochs=1, clip_norm=clip, weight_decay=0.0, momentum=0.0),
+            epoch_loader=lambda epoch: batches(epoch, count=1))  # fmt: skip
+        pairs = zip(network.parameters(), start.parameters(), strict=True)
+        moved[clip] = math.sqrt(sum(float((a - b).detach().square().sum()) for a, b in pairs))
+    # A gradient of length 1e-4 at a rate of at most 0.1.
+    assert 0 < moved[1e-4] <= 1.01e-5 < moved[0.0]
+
+
+def test_frozen_batch_norm_stays_frozen_through_training():
+    network = tiny()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    fit(network, replace(PARAMS, freeze_bn="all_but_first"), val=batches(9))
+    after = network.state_dict()
+    for key in ("weight", "bias", "running_mean", "running_var"):
+        assert torch.equal(after[f"bn2.{key}"], before[f"bn2.{key}"])
+        assert not torch.equal(after[f"bn.{key}"], before[f"bn.{key}"])
+
+
+def test_validation_changes_no_weights():
+    plain, checked = tiny(), tiny()
+    assert fit(plain)[0]["val_loss"] is None
+    assert fit(checked, val=batches(9))[0]["val_loss"] > 0
+    for a, b in zip(plain.state_dict().values(), checked.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_loss_that_is_no_number_stops_the_training():
+    network = tiny()
+    nn.init.constant_(network.fc.bias, math.nan)
+    with pytest.raises(RuntimeError, match="tiny: the loss is nan in epoch 1"):
+        fit(network)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("0", 0), ("3", 3)])
+def test_loader_workers_can_be_set(monkeypatch, asked, expected):
+    monkeypatch.setenv("PIPELINE_LOADERS", asked)
+    assert engine.loader_workers() == expected
+
+
+def clips():
+    rng = np.random.default_rng(0)
+    for views in (1, 7, 12):
+        codes = rng.integers(0, 256, (views, 9, 9, 3)).astype(np.uint8)
+        offsets = rng.uniform(90, 140, (views, 3)).astype(np.float32)
+        yield torch.from_numpy(codes), torch.from_numpy(offsets), 1
+
+
+def test_scores_are_means_over_views():
+    network = tiny(dropout=0.5)
+    nn.init.normal_(network.fc.weight, std=5.0)
+    found = list(engine.score_views(network, clips(), std=STD))
+    network.eval()
+    for (logits, probs), (codes, offsets, _) in zip(found, clips(), strict=True):
+        assert logits.shape == probs.shape == (3,) and logits.dtype == probs.dtype == np.float32
+        single = []
+        for view in range(len(codes)):
+            x = volumes.normalise(codes[view : view + 1], offsets[view : view + 1], STD)
+            with torch.no_grad():
+                single.append(network(x)[0].double().numpy())
+        single = np.array(single)
+        softmax = np.exp(single) / np.exp(single).sum(1, keepdims=True)
+        np.testing.assert_allclose(logits, single.mean(0), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(probs, softmax.mean(0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 12])
+def test_scores_do_not_depend_on_the_batch(batch):
+    network = tiny()
+    for one, other in zip(
+        engine.score_views(network, clips(), std=STD, batch=batch),
+        engine.score_views(network, clips(), std=STD, batch=64),
+        strict=True,
+    ):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
