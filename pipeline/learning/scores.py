@@ -110,7 +110,7 @@ def _check(path: Path, scores: Scores) -> None:
             raise ScoresError(f"{path}: {name} has shape {found}, expected {shape}")
     ids, times = np.unique(scores.video_id, return_counts=True)
     if (times > 1).any():
-        raise ScoresError(f"{path}: video_id {ids[times > 1][0]!r} is there more than once")
+        raise ScoresError(f"{path}: video_id {str(ids[times > 1][0])!r} is there more than once")
     if len(set(scores.classes)) != kinds:
         raise ScoresError(f"{path}: classes has one name twice")
     whole = np.issubdtype(scores.label.dtype, np.integer)
