@@ -76,8 +76,13 @@ def run(
     Raises
     ------
     ScoresError
-        If the streams don't fit together or hold no test clip.
+        If the streams don't fit together or hold no test clip, or the weights don't fit them.
     """
+    if len(weights) != len(streams) or min(weights) < 0 or sum(weights) <= 0:
+        raise ScoresError(
+            f"weights: got {weights}, expected one from 0 for each of {len(streams)} score files, "
+            "not all 0"
+        )
     streams = join(streams)
     test = streams[0].subset == "test"
     if not test.any():
@@ -161,8 +166,8 @@ def main() -> None:
     parser.add_argument("--svm-c", type=float, help="C of the SVM")
     args = parser.parse_args()
     given = None not in (args.weights, args.weighted_of, args.svm_c)
-    params = None if given and not PATH.exists() else load().fuse
     try:
+        params = None if given and not PATH.exists() else load().fuse
         paths = args.scores
         if len(paths) == 1 and paths[0].is_dir():
             if params is None:

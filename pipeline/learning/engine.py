@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from models import classifier_of, freeze_bn
+from models import classifier_of, fold_bn, freeze_bn
 from models.tsn import TSN
 from pipeline.learning import volumes
 from pipeline.params import Training
@@ -168,6 +168,7 @@ def score_views(
     Parameters
     ----------
     network : nn.Module
+        Changed for good: its batch normalisation is folded into the convolutions.
     clips : iterable of (codes (V, H, W, C) uint8, offsets (V, C) float32, label)
     batch : int
         Views at a time; bounds memory, the result doesn't depend on it beyond rounding.
@@ -177,7 +178,7 @@ def score_views(
     logits, probs : ndarray of shape (classes,), float32
     """
     on = device()
-    network = network.to(on, memory_format=torch.channels_last).eval()
+    network = fold_bn(network.eval()).to(on, memory_format=torch.channels_last)
     for codes, offsets, _ in clips:
         with torch.inference_mode():
             parts = zip(codes.split(batch), offsets.split(batch), strict=True)
