@@ -63,7 +63,9 @@ def beachball(rng: np.random.Generator) -> np.ndarray:
         cv2.ellipse(picture, (BALL // 2, BALL // 2), (BALL, BALL), 0, 60 * wedge, 60 * wedge + 60,
                     colour, -1, cv2.LINE_AA)  # fmt: skip
     cv2.circle(picture, (BALL // 2, BALL // 2), 9, (250, 250, 250), -1, cv2.LINE_AA)
-    return np.dstack([picture, _disc_alpha()])
+    # As rough as the basketball, or flow would tell the two apart by where it finds no texture.
+    rough = picture * 0.9 + rng.normal(0, 9, (BALL, BALL, 1))
+    return np.dstack([np.clip(rough, 0, 255).astype(np.uint8), _disc_alpha()])
 
 
 def limb(
