@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import NORMALISATION, build, classifier_of, freeze_bn
+from models import NORMALISATION, build, classifier_of, fold_bn, freeze_bn
 from models.efficientnet_lite import SameConv2d
 
 SIDE = {"cnn_m_2048": 48, "efficientnet_lite0": 33}
@@ -211,3 +211,19 @@ def test_frozen_batch_norm_keeps_its_statistics(which, spared):
         assert layer.weight.requires_grad == layer.bias.requires_grad == moves
         assert (layer.weight.grad is not None) == moves
     assert network.conv1.weight.requires_grad and network.fc.bias.requires_grad
+
+
+@pytest.mark.parametrize("name", NORMALISATION)
+def test_folded_normalisation_gives_the_same_answers(name):
+    torch.manual_seed(0)
+    network = build(name, classes=7, channels=4, crop=96, dropout=0.5, weights="none").eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    x = torch.randn(2, 4, 96, 96)
+    with torch.inference_mode():
+        plain = network(x)
+        folded = fold_bn(network)(x)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-5 * plain.abs().max().item())

@@ -99,7 +99,7 @@ def test_an_avi_cut_between_frames_says_nothing_but_its_header_does(tmp_path):
     data = path.read_bytes()
     chunks = [at for at in range(len(data)) if data.startswith(b"00dc", at)]
     path.write_bytes(data[: chunks[15]])
-    with pytest.raises(media.MediaError, match="the header promises 24 frames, 1[45] came"):
+    with pytest.raises(media.MediaError, match=r"the header promises 24 frames, 1[45] came"):
         frames_of(path)
 
 
