@@ -184,4 +184,5 @@ def score_views(
             parts = zip(codes.split(batch), offsets.split(batch), strict=True)
             logits = torch.cat([network(volumes.normalise(*part, std).to(on)) for part in parts])
             logits = logits.double().cpu()
-            yield logits.mean(0).float().numpy(), logits.softmax(1).mean(0).float().numpy()
+            means = logits.mean(0).float().numpy(), logits.softmax(1).mean(0).float().numpy()
+        yield means  # outside: a caller that stops half-way would stay in inference mode

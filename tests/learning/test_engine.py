@@ -210,6 +210,12 @@ def test_scores_are_means_over_views():
         np.testing.assert_allclose(probs, softmax.mean(0), rtol=1e-5, atol=1e-6)
 
 
+def test_scoring_half_way_leaves_gradients_on():
+    answers = engine.score_views(tiny(), clips(), std=STD)
+    next(answers)
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
 @pytest.mark.parametrize("batch", [1, 5, 12])
 def test_scores_do_not_depend_on_the_batch(batch):
     network = tiny()
