@@ -7,7 +7,7 @@ frame k to frame k+1.
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,10 @@ from pipeline.videos import read_videos, with_result, write_videos
 def fields(frames: store.StoredVideo, params: Flow) -> Iterator[np.ndarray]:
     """Yield the displacement fields of a video, each of shape (2, H, W), float32 px.
 
-    A few pairs at a time: memory does not grow with the length of the video.
+    Some pairs at a time: memory does not grow with the length of the video.
     """
     settings = tvl1.Settings(**asdict(params.tvl1))
-    at_once = 16
+    at_once = tvl1.batch_size(*frames.read(0, grey=True).shape)
     for first in range(0, len(frames) - 1, at_once):
         last = min(first + at_once, len(frames) - 1)
         grey = np.stack([frames.read(i, grey=True) for i in range(first, last + 1)])
@@ -52,6 +52,8 @@ def flow_video(
 def run(frames: Path, out: Path, params: Flow) -> None:
     """Compute the flow of all usable videos of ``frames`` into ``out``."""
     videos = read_videos(frames / "videos.csv")
+    params = replace(params, backend=tvl1.choose(params.backend))
+    print(f"flow: TV-L1 backend {params.backend}")
     version = f"tvl1 {tvl1.METHOD_VERSION}"
     jobs = []
     for video in videos:

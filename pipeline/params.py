@@ -104,7 +104,7 @@ class Tvl1:
 class Flow:
     """Frames to displacement fields: ``flow``."""
 
-    backend: Literal["cpu", "opencv"]
+    backend: Literal["auto", "cpu", "cuda", "opencv"]
     tvl1: Tvl1
     bound: Annotated[float, Bounds(0.5)]
     store: Literal["hdf5", "jpeg"]
@@ -115,6 +115,7 @@ class Flow:
 class WarpedFlow:
     """Camera motion: ``warped_flow``; the rest of its settings are ``flow``'s."""
 
+    mode: Literal["recompute", "subtract"]
     detector: Literal["sift", "orb"]
     features: Count
     search_radius: Positive

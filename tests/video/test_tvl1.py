@@ -1,6 +1,5 @@
 import dataclasses
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -14,12 +13,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from pipeline import params
-from pipeline.video.tvl1 import METHOD_VERSION, Settings, tvl1, tvl1_pair
-
-_at = Path(__file__).with_name("tvl1_reference.py")
-_spec = importlib.util.spec_from_file_location("tvl1_reference", _at)
-tvl1_reference = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tvl1_reference)
+from pipeline.video.tvl1 import METHOD_VERSION, Settings, tvl1, tvl1_pairs
+from tests.video import tvl1_reference
 
 PRODUCTION = Settings(
     tau=0.25, lambda_=0.15, theta=0.3, scales=5, scale_step=0.8,
@@ -64,22 +59,22 @@ def test_fixed_work_equals_the_float64_formula(shape, median):
     settings = dataclasses.replace(FIXED, median=median)
     expected = tvl1_reference.reference(*frames, settings)
     assert np.abs(expected).max() > 0.5  # there is something to get wrong
-    np.testing.assert_allclose(tvl1_pair(*frames, settings, "cpu"), expected, atol=0.01)
+    np.testing.assert_allclose(tvl1(frames, settings, "cpu")[0], expected, atol=0.01)
 
 
 def test_opencv_equals_the_float64_formula():
     """So the reference and OpenCV's class, which we did not write, are the same method."""
     frames = moved(48, 64, (1.3, -0.7))
     expected = tvl1_reference.reference(*frames, FIXED)
-    difference = np.abs(tvl1_pair(*frames, FIXED, "opencv") - expected)
+    difference = np.abs(tvl1(frames, FIXED, "opencv")[0] - expected)
     assert np.median(difference) < 0.01 and difference.max() < 0.1  # OpenCV rounds to 1/32 px
 
 
 @pytest.mark.parametrize("shift", [(0.5, 0.25), (-2.5, 1.0), (4.0, 3.0), (0.0, -6.0)])
 def test_production_agrees_with_opencv_and_with_the_truth(shift):
     frames = moved(96, 128, shift, seed=3)
-    ours = tvl1_pair(*frames, PRODUCTION, "cpu")
-    theirs = tvl1_pair(*frames, PRODUCTION, "opencv")
+    ours = tvl1(frames, PRODUCTION, "cpu")[0]
+    theirs = tvl1(frames, PRODUCTION, "opencv")[0]
     assert (np.abs(ours - theirs).max(axis=0) <= 0.1).mean() >= 0.99
     assert (np.abs(codes(ours) - codes(theirs)) <= 1).mean() >= 0.995
     truth = np.array(shift).reshape(2, 1, 1)
@@ -97,7 +92,7 @@ def test_any_noise_equals_the_formula(height, width, seed, median, iterations):
         FIXED, scales=2, warps=1, iterations=iterations, median=median, scale_step=0.7
     )
     expected = tvl1_reference.reference(*frames, settings)
-    np.testing.assert_allclose(tvl1_pair(*frames, settings, "cpu"), expected, atol=0.01)
+    np.testing.assert_allclose(tvl1(frames, settings, "cpu")[0], expected, atol=0.01)
 
 
 def test_clip_equals_pairs_and_run_equals_run():
@@ -105,8 +100,8 @@ def test_clip_equals_pairs_and_run_equals_run():
     clip = tvl1(frames, PRODUCTION, "cpu")
     assert clip.shape == (3, 2, 40, 50) and clip.dtype == np.float32
     for k in range(3):
-        pair = tvl1_pair(frames[k], frames[k + 1], PRODUCTION, "cpu")
-        np.testing.assert_array_equal(clip[k], pair)
+        pair = tvl1(frames[k : k + 2], PRODUCTION, "cpu")
+        np.testing.assert_array_equal(clip[k], pair[0])
     np.testing.assert_array_equal(clip, tvl1(frames, PRODUCTION, "cpu"))
 
 
@@ -132,8 +127,8 @@ def test_a_brightness_step_follows_the_formula():
     frames[1] = np.minimum(frames[1].astype(int) + 30, 255)
     frames[1, 20:30, 20:30] = 255
     expected = tvl1_reference.reference(*frames, FIXED)
-    np.testing.assert_allclose(tvl1_pair(*frames, FIXED, "cpu"), expected, atol=0.01)
-    assert np.isfinite(tvl1_pair(*frames, PRODUCTION, "cpu")).all()
+    np.testing.assert_allclose(tvl1(frames, FIXED, "cpu")[0], expected, atol=0.01)
+    assert np.isfinite(tvl1(frames, PRODUCTION, "cpu")[0]).all()
 
 
 def test_opencv_keeps_its_scales_between_sizes():
@@ -161,9 +156,9 @@ def test_bad_frames_are_refused(frames, message):
 
 def test_bad_pairs_backends_and_settings_are_refused(monkeypatch):
     frames = np.zeros((2, 20, 20), np.uint8)
-    with pytest.raises(ValueError, match=r"expected \(20, 20\) like first"):
-        tvl1_pair(frames[0], np.zeros((20, 21), np.uint8), PRODUCTION, "cpu")
-    with pytest.raises(ValueError, match="backend is 'gpu', expected one of cpu, opencv"):
+    with pytest.raises(ValueError, match=r"expected \(2, 20, 20\) like first"):
+        tvl1_pairs(frames, np.zeros((2, 20, 21), np.uint8), PRODUCTION, "cpu")
+    with pytest.raises(ValueError, match="backend is 'gpu', expected one of auto, cpu, cuda"):
         tvl1(frames, PRODUCTION, "gpu")
     for name, value in {"tau": 0.3, "scale_step": 1.0, "warps": 0, "median": 4}.items():
         with pytest.raises(ValueError, match=f"{name} is {value}"):
@@ -177,7 +172,7 @@ def test_results_change_only_with_the_method_version():
     """Codes are stored, none within 0.001 of a rounding edge: another CPU's rounding passes."""
     x, y = np.meshgrid(np.arange(28), np.arange(24))
     scene = [128 + 60 * np.sin((x - k) / 3.15) + 50 * np.cos((y + k) / 4) for k in (0, 1)]
-    flow = tvl1_pair(*np.rint(scene).astype(np.uint8), FIXED, "cpu")
+    flow = tvl1(np.rint(scene).astype(np.uint8), FIXED, "cpu")[0]
     digest = hashlib.sha256(codes(flow).astype(np.uint8).tobytes()).hexdigest()[:16]
     assert {METHOD_VERSION: digest} == {1: "15721e91ad5d3fc5"}, (
         "raise METHOD_VERSION and store the new digest"
@@ -208,11 +203,11 @@ def endpoint_error(flow, truth):
 @pytest.mark.parametrize("median", [0, 5])
 def test_middlebury_is_no_worse_than_opencv(name, median):
     folder = Path(MIDDLEBURY) / name
-    frames = [cv2.imread(str(folder / f"frame{k}.png"), cv2.IMREAD_GRAYSCALE) for k in (10, 11)]
+    frames = np.stack([cv2.imread(str(folder / f"frame{k}.png"), 0) for k in (10, 11)])
     truth = cv2.readOpticalFlow(str(folder / "flow10.flo")).transpose(2, 0, 1)
-    ours = tvl1_pair(*frames, dataclasses.replace(PRODUCTION, median=median), "cpu")
+    ours = tvl1(frames, dataclasses.replace(PRODUCTION, median=median), "cpu")[0]
     defaults = dataclasses.replace(PRODUCTION, median=5)
-    theirs = tvl1_pair(*frames, defaults, "opencv")
+    theirs = tvl1(frames, defaults, "opencv")[0]
     found = endpoint_error(ours, truth), endpoint_error(theirs, truth)
     print(name, median, *found)
     assert found[0] <= 1.02 * found[1]

@@ -1,24 +1,28 @@
 """Dense optical flow by TV-L1: one set of constants, several backends, one answer.
 
-``cpu`` is compiled by numba and runs on one thread a call without holding the GIL, so callers run
-videos side by side; ``opencv`` is OpenCV's class, the reference. Backends agree within tolerances
-that the tests state, never to the bit; a backend agrees with itself to the bit.
+``cpu`` is compiled by numba, ``cuda`` is Triton, ``opencv`` is OpenCV's class, the reference.
+Backends agree within tolerances that the tests state, never to the bit; a backend agrees with
+itself to the bit, however pairs are batched.
 """
-
-from itertools import pairwise
 
 import numpy as np
 
 from .settings import Settings
 
-__all__ = ["BACKENDS", "METHOD_VERSION", "Settings", "tvl1", "tvl1_pair"]
+__all__ = ["BACKENDS", "METHOD_VERSION", "Settings", "batch_size", "choose", "tvl1", "tvl1_pairs"]
 
 METHOD_VERSION = 1
 """Raised whenever the ``cpu`` backend's results change by more than rounding."""
 
-BACKENDS = ("cpu", "opencv")
+BACKENDS = ("auto", "cpu", "cuda", "opencv")
 
 _LEAST_SIDE = 16
+_PIXELS = 6_000_000  # of a batch: 68 pairs of 256 x 340; some 150 bytes each on a GPU
+
+
+def batch_size(height: int, width: int) -> int:
+    """Say how many pairs to compute at a time: enough to keep a GPU busy, and bounded memory."""
+    return max(2, _PIXELS // (height * width))
 
 
 def tvl1(frames: np.ndarray, settings: Settings, backend: str) -> np.ndarray:
@@ -30,8 +34,8 @@ def tvl1(frames: np.ndarray, settings: Settings, backend: str) -> np.ndarray:
         Grey frames; T at least 2, H and W at least 16.
     settings : Settings
         The constants of the method.
-    backend : {"cpu", "opencv"}
-        What computes.
+    backend : {"auto", "cpu", "cuda", "opencv"}
+        What computes; see :func:`choose`.
 
     Returns
     -------
@@ -41,37 +45,42 @@ def tvl1(frames: np.ndarray, settings: Settings, backend: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        When the frames or the backend are not as said.
+        When the frames or the backend are not as said, or the backend can't run here.
     """
-    frames = _checked(frames, "frames", 3)
+    frames = _checked(frames, "frames")
     if len(frames) < 2:
         raise ValueError(f"TV-L1: frames are {len(frames)}, expected at least 2")
-    fields = _backend(backend)
-    out = np.empty((len(frames) - 1, 2, *frames.shape[1:]), np.float32)
-    for k, field in enumerate(fields(pairwise(frames), settings)):
-        out[k] = field
+    return tvl1_pairs(frames[:-1], frames[1:], settings, backend)
+
+
+def tvl1_pairs(
+    first: np.ndarray, second: np.ndarray, settings: Settings, backend: str
+) -> np.ndarray:
+    """Compute the flow from each frame of ``first`` to the same one of ``second``.
+
+    Parameters
+    ----------
+    first, second : (N, H, W) uint8
+
+    Returns
+    -------
+    (N, 2, H, W) float32
+        Displacements in px, x first. Otherwise as :func:`tvl1`; Raises alike.
+    """
+    first, second = _checked(first, "first"), _checked(second, "second")
+    if first.shape != second.shape:
+        raise ValueError(f"TV-L1: second is {second.shape}, expected {first.shape} like first")
+    out = np.empty((len(first), 2, *first.shape[1:]), np.float32)
+    if len(first):
+        _backend(choose(backend)).flow(first, second, settings, out)
     return out
 
 
-def tvl1_pair(
-    first: np.ndarray, second: np.ndarray, settings: Settings, backend: str
-) -> np.ndarray:
-    """Compute the flow from one (H, W) uint8 frame to another: (2, H, W) float32 px, x first.
-
-    The same as the only field of :func:`tvl1` for the two frames; Raises alike.
-    """
-    first, second = _checked(first, "first", 2), _checked(second, "second", 2)
-    if first.shape != second.shape:
-        raise ValueError(f"TV-L1: second is {second.shape}, expected {first.shape} like first")
-    return next(iter(_backend(backend)(iter([(first, second)]), settings)))
-
-
-def _checked(array: np.ndarray, name: str, ndim: int) -> np.ndarray:
-    expected = "(T, H, W) uint8" if ndim == 3 else "(H, W) uint8"
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != ndim:
+def _checked(array: np.ndarray, name: str) -> np.ndarray:
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 3:
         found = getattr(array, "shape", type(array).__name__)
         raise ValueError(
-            f"TV-L1: {name}: found {found} {getattr(array, 'dtype', '')}, expected {expected}"
+            f"TV-L1: {name}: found {found} {getattr(array, 'dtype', '')}, expected (T, H, W) uint8"
         )
     if min(array.shape[-2:]) < _LEAST_SIDE:
         raise ValueError(
@@ -80,12 +89,27 @@ def _checked(array: np.ndarray, name: str, ndim: int) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
+def choose(backend: str) -> str:
+    """Say which backend computes: ``auto`` is ``cuda`` where there is a GPU, else ``cpu``.
+
+    Raises
+    ------
+    ValueError
+        When there is no such backend.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"TV-L1: backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
+    if backend != "auto":
+        return backend
+    return "cpu" if _backend("cuda").lacks() else "cuda"
+
+
 def _backend(name: str):
-    """Import a backend on demand: numba and OpenCV are slow to start."""
+    """Import a backend on demand: numba, OpenCV and torch are slow to start."""
     if name == "cpu":
-        from .cpu import fields
-    elif name == "opencv":
-        from .opencv import fields
+        from . import cpu as module
+    elif name == "cuda":
+        from . import cuda as module
     else:
-        raise ValueError(f"TV-L1: backend is {name!r}, expected one of {', '.join(BACKENDS)}")
-    return fields
+        from . import opencv as module
+    return module

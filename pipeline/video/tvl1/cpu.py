@@ -1,4 +1,7 @@
-"""TV-L1 on one CPU thread; the GIL is free inside, so videos can run side by side.
+"""TV-L1 on the CPU: one thread a pair, pairs side by side.
+
+``NUMBA_NUM_THREADS`` sets the number of threads; as ever with numba, it is read at import, and
+without it there are as many as cores.
 
 The algorithm is OpenCV's ``DualTVL1OpticalFlow``: the duality-based scheme of Zach, Pock and
 Bischof (2007) coarse to fine as Sánchez, Meinhardt-Llopis and Facciolo (IPOL 2013) arrange it.
@@ -6,10 +9,12 @@ Two things differ: bicubic weights are exact (OpenCV rounds positions to 1/32 px
 filter, where asked for, runs once a warp.
 """
 
-from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import cv2
 import numpy as np
+from numba.core.config import NUMBA_NUM_THREADS
 
 from . import kernels
 from .settings import Settings
@@ -67,24 +72,33 @@ class _Level:
                     pixels[:] = cv2.medianBlur(np.ascontiguousarray(pixels), settings.median)
 
 
-def fields(
-    pairs: Iterable[tuple[np.ndarray, np.ndarray]], settings: Settings
-) -> Iterator[np.ndarray]:
-    """Yield the (2, H, W) float32 field of each pair; see :func:`pipeline.video.tvl1.tvl1`.
+def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndarray) -> None:
+    """Compute the flow of pairs (N, H, W) uint8 into ``out`` (N, 2, H, W) float32.
 
-    A frame that was the second of one pair and is the first of the next is prepared once.
+    Threads take runs of pairs; each has the planes of one pair and uses them again.
     """
+    threads = min(NUMBA_NUM_THREADS, len(first))
+    bounds = np.linspace(0, len(first), threads + 1).round().astype(int)
+    runs = [slice(*run) for run in pairwise(bounds)]
+    if threads == 1:
+        _run(first, second, settings, out)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(lambda run: _run(first[run], second[run], settings, out[run]), runs):
+            pass
+
+
+def _run(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndarray) -> None:
+    """Compute one pair after another; the second frame of one may be the first of the next."""
     levels: list[_Level] = []
-    second: _Frame | None = None
-    second_grey = None
-    for first_grey, next_grey in pairs:
-        first = second if first_grey is second_grey else None
-        if first is None:
-            first = _Frame(first_grey, settings)
-        second, second_grey = _Frame(next_grey, settings), next_grey
+    ready: _Frame | None = None
+    for k in range(len(first)):
+        again = k > 0 and np.may_share_memory(first[k], second[k - 1])
+        start = ready if again else _Frame(first[k], settings)
+        ready = _Frame(second[k], settings)
         if not levels:
-            levels = [_Level(*level.shape) for level in first.levels]
-        yield _field(levels, first, second, settings)
+            levels = [_Level(*level.shape) for level in start.levels]
+        out[k] = _field(levels, start, ready, settings)
 
 
 def _field(levels: list[_Level], first: _Frame, second: _Frame, settings: Settings) -> np.ndarray:

@@ -1,7 +1,5 @@
 """TV-L1 by OpenCV's ``DualTVL1OpticalFlow``: slow, and the reference of the other backends."""
 
-from collections.abc import Iterable, Iterator
-
 import cv2
 import numpy as np
 
@@ -10,10 +8,8 @@ from .settings import Settings
 OUTER = 10  # OpenCV's own count of outer iterations; a median filter runs before each
 
 
-def fields(
-    pairs: Iterable[tuple[np.ndarray, np.ndarray]], settings: Settings
-) -> Iterator[np.ndarray]:
-    """Yield the (2, H, W) float32 field of each pair, as OpenCV computes it.
+def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndarray) -> None:
+    """Compute the flow of pairs (N, H, W) uint8 into ``out`` (N, 2, H, W) float32.
 
     Every setting is given to OpenCV under its own name there, but for two. ``median`` 0, 3, 5 is
     its ``medianFiltering`` 1, 3, 5, which filters before each of its outer iterations rather than
@@ -21,9 +17,9 @@ def fields(
     when a median filter is asked for and ten divides the number, else a single one.
     """
     # OpenCV lowers its number of scales for good on the first small frame: a fresh object a clip.
-    flow = make(settings)
-    for first, second in pairs:
-        yield np.ascontiguousarray(flow.calc(first, second, None).transpose(2, 0, 1))
+    method = make(settings)
+    for k in range(len(first)):
+        out[k] = method.calc(first[k], second[k], None).transpose(2, 0, 1)
 
 
 def make(settings: Settings):

@@ -1,0 +1,203 @@
+"""TV-L1 on a GPU, many pairs of frames at a time.
+
+The same scheme as the ``cpu`` backend, in the same order; see there. Pairs of a batch advance
+together. Whether a pair has settled is decided on the device, iteration by iteration; the host asks
+now and then whether all have, and never waits for the answer. A pair's field doesn't depend on the
+batch it is in.
+
+With ``TRITON_INTERPRET=1`` in the environment the kernels run on the CPU in Triton's interpreter,
+for tests.
+"""
+
+import os
+from functools import cache
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+
+from . import batch_size
+from .settings import Settings
+
+_ASK_EVERY = 16  # iterations
+
+
+@cache
+def lacks() -> str:
+    """Say what this backend lacks to run on a GPU here; empty if nothing."""
+    if find_spec("triton") is None:
+        return "Triton isn't installed (torch's CUDA builds bring it)"
+    return "" if torch.cuda.is_available() else "torch finds no CUDA device"
+
+
+def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndarray) -> None:
+    """Compute the flow of pairs (N, H, W) uint8 into ``out`` (N, 2, H, W) float32.
+
+    Raises
+    ------
+    ValueError
+        When there is no GPU, or no Triton.
+    """
+    if lacks() and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError(f"TV-L1 backend 'cuda': {lacks()}")
+    on_gpu = not lacks()
+    count = batch_size(*first.shape[1:])
+    copies = torch.cuda.Stream() if on_gpu else None
+    pending: list[tuple[int, torch.Tensor, object]] = []
+    for start in range(0, len(first), count):
+        chosen = slice(start, start + count)
+        frames = [torch.from_numpy(np.ascontiguousarray(x[chosen])) for x in (first, second)]
+        if on_gpu:
+            frames = [x.pin_memory().to("cuda", non_blocking=True) for x in frames]
+        fields = _Batch(*frames, settings).solve()
+        pending.append((start, *_to_host(fields, copies)))
+        # This batch computes while the one before is copied and taken over.
+        while len(pending) > (start + count < len(first)):
+            _take(*pending.pop(0), out)
+
+
+def _to_host(fields: torch.Tensor, copies) -> tuple[torch.Tensor, object]:
+    """Start to copy fields to the host; give the copy and the event that ends it."""
+    if copies is None:
+        return fields, None
+    copies.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(copies):
+        host = torch.empty(fields.shape, dtype=fields.dtype, pin_memory=True)
+        host.copy_(fields, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+    fields.record_stream(copies)
+    return host, event
+
+
+def _take(start: int, host: torch.Tensor, event, out: np.ndarray) -> None:
+    if event is not None:
+        event.synchronize()
+    out[start : start + len(host)] = host.numpy()
+
+
+class _Settled:
+    """Whether all pairs have settled, as of some iterations ago: asking doesn't stall the GPU."""
+
+    def __init__(self, ended: torch.Tensor) -> None:
+        self.ended, self.on_gpu = ended, ended.is_cuda
+        self.answer = torch.zeros(1, dtype=torch.bool, pin_memory=self.on_gpu)
+        self.event = None
+
+    def __call__(self) -> bool:
+        """Take the last answer if it has come, and ask again."""
+        if not self.on_gpu:
+            return bool(self.ended.all())
+        if self.event is not None:
+            if not self.event.query():
+                return False
+            if self.answer.item():
+                return True
+        self.answer.copy_(self.ended.all().reshape(1), non_blocking=True)
+        self.event = torch.cuda.Event()
+        self.event.record()
+        return False
+
+
+class _Batch:
+    """Pairs of frames on the device, B at a time, (B, H, W) uint8."""
+
+    def __init__(self, first: torch.Tensor, second: torch.Tensor, settings: Settings) -> None:
+        self.settings, self.device = settings, first.device
+        self.levels = [(first.float(), second.float())]
+        step = settings.scale_step
+        for _ in range(1, settings.scales):
+            size = [round(side * step) for side in self.levels[-1][0].shape[1:]]
+            if min(size) < 16:
+                break
+            self.levels.append(tuple(_resize(x, size, 1 / step, 1 / step) for x in self.levels[-1]))
+
+    def solve(self) -> torch.Tensor:
+        """Compute the fields, coarse to fine: (B, 2, H, W) float32."""
+        u = torch.zeros(self._shape(2, -1), device=self.device)
+        for number in range(len(self.levels) - 1, -1, -1):
+            u = self._solve_level(number, u)
+            if number:
+                size = self.levels[number - 1][0].shape[1:]
+                scale = [old / new for old, new in zip(u.shape[2:], size, strict=True)]
+                u = _resize(u, size, *scale) * np.float32(1 / self.settings.scale_step)
+        return u
+
+    def _shape(self, planes: int, number: int) -> tuple[int, int, int, int]:
+        pairs, height, width = self.levels[number][0].shape
+        return pairs, planes, height, width
+
+    def _solve_level(self, number: int, u: torch.Tensor) -> torch.Tensor:
+        from . import cuda_kernels as kernels
+
+        first, second = (x.contiguous() for x in self.levels[number])
+        pairs, height, width = first.shape
+        how = {"HIGH": kernels.HIGH, "WIDE": kernels.WIDE}
+        grid = kernels.grid(pairs, height, width)
+        slopes = _centred_differences(second)
+        flows = torch.stack([u, u])
+        duals = torch.zeros((2, *self._shape(4, number)), device=self.device)
+        linear = torch.empty(self._shape(3, number), device=self.device)
+        for _ in range(self.settings.warps):
+            kernels.linearise[grid](first, second, slopes, flows[0], linear, height, width, **how)
+            self._iterate(flows, duals, linear, grid)
+            if self.settings.median:
+                planes = flows[0].clone()
+                kernels.median[grid[0], 2 * pairs](
+                    planes, flows[0], height, width, SIZE=self.settings.median, **how
+                )
+        return flows[0]
+
+    def _iterate(
+        self, flows: torch.Tensor, duals: torch.Tensor, linear: torch.Tensor, grid: tuple[int, int]
+    ) -> None:
+        """Iterate between the two buffers of u and p; what is newest ends in the first."""
+        from . import cuda_kernels as kernels
+
+        tiles, pairs = grid
+        height, width = linear.shape[2:]
+        change = torch.full((2, pairs, tiles), np.inf, device=self.device)
+        ended, side = torch.zeros((2, pairs), dtype=torch.int32, device=self.device)
+        settled = _Settled(ended)
+        settings = self.settings
+        for number in range(settings.iterations):
+            old, new = number % 2, 1 - number % 2
+            kernels.iterate[grid](
+                flows[old], flows[new], duals[old], duals[new], linear, change[old], change[new],
+                ended, side, new, height, width, settings.lambda_ * settings.theta,
+                settings.theta, settings.tau / settings.theta,
+                settings.epsilon**2 * height * width, tiles, TILES=_power_of_two(tiles),
+                HIGH=kernels.HIGH, WIDE=kernels.WIDE,
+            )  # fmt: skip
+            if (number + 1) % _ASK_EVERY == 0 and settled():
+                break
+        second = (side == 1)[:, None, None, None]
+        for buffers in (flows, duals):
+            torch.where(second, buffers[1], buffers[0], out=buffers[0])
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << (count - 1).bit_length()
+
+
+def _centred_differences(images: torch.Tensor) -> torch.Tensor:
+    """Give ∂I/∂x and ∂I/∂y of (B, H, W), halved at the borders: (B, 2, H, W)."""
+    padded = torch.nn.functional.pad(images[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    across = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
+    down = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
+    return 0.5 * torch.stack([across, down], 1)
+
+
+def _resize(images: torch.Tensor, size, scale_y: float, scale_x: float) -> torch.Tensor:
+    """Resize (..., H, W) bilinearly, as OpenCV does: torch rounds sizes and scales otherwise."""
+    for axis, new, scale in ((-1, size[1], scale_x), (-2, size[0], scale_y)):
+        last = images.shape[axis] - 1
+        at = torch.arange(new, dtype=torch.float64, device=images.device)
+        at = ((at + 0.5) * scale - 0.5).clamp(0, last).float()
+        low = at.floor().long()
+        part = (at - low) if axis == -1 else (at - low)[:, None]
+        high = (low + 1).clamp(max=last)
+        images = images.index_select(axis, low) * (1 - part) + (
+            images.index_select(axis, high) * part
+        )
+    return images
