@@ -41,7 +41,7 @@ def decode_video(
             folder, video_id, pictures, store.FRAMES,
             store=params.store, quality=params.jpeg_quality, made_by=made_by,
         )  # fmt: skip
-    except media.MediaError as error:
+    except (media.MediaError, store.StoreError) as error:
         raise items.Excluded(str(error)) from None
     if count < 2:
         raise items.Excluded(f"{count} frame, at least 2 are needed for a displacement field")
@@ -52,7 +52,8 @@ def run(index: Path, out: Path, params: Decode) -> None:
     """Decode all usable videos of an index into ``out``."""
     videos = read_videos(index / "videos.csv")
     version = (
-        f"decode {media.METHOD_VERSION}, ffmpeg {media.ffmpeg_version()}, cv {cv2.__version__}"
+        f"decode {media.METHOD_VERSION}, store {store.METHOD_VERSION}, "
+        f"ffmpeg {media.ffmpeg_version()}, cv {cv2.__version__}"
     )
     jobs = [
         items.Job(
@@ -73,7 +74,10 @@ def main() -> None:
     parser.add_argument("index", type=Path, help="folder of videos.csv, made by the stage index")
     parser.add_argument("out", type=Path, help="folder for the stored frames")
     args = parser.parse_args()
-    run(args.index, args.out, load().decode)
+    try:
+        run(args.index, args.out, load().decode)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"decode: {error}") from None
 
 
 if __name__ == "__main__":

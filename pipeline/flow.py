@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from pipeline import items
@@ -54,7 +55,7 @@ def run(frames: Path, out: Path, params: Flow) -> None:
     videos = read_videos(frames / "videos.csv")
     params = replace(params, backend=tvl1.choose(params.backend))
     print(f"flow: TV-L1 backend {params.backend}")
-    version = f"tvl1 {tvl1.METHOD_VERSION}"
+    version = f"tvl1 {tvl1.METHOD_VERSION}, store {store.METHOD_VERSION}, cv {cv2.__version__}"
     jobs = []
     for video in videos:
         if video.status == "ok":
@@ -76,7 +77,10 @@ def main() -> None:
     parser.add_argument("frames", type=Path, help="folder of stored frames")
     parser.add_argument("out", type=Path, help="folder for the stored flow")
     args = parser.parse_args()
-    run(args.frames, args.out, load().flow)
+    try:
+        run(args.frames, args.out, load().flow)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"flow: {error}") from None
 
 
 if __name__ == "__main__":

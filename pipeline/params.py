@@ -8,6 +8,7 @@ number.
 The dataclasses below are the reference of every key; ``README.md`` says what the keys do.
 """
 
+import argparse
 import dataclasses
 import math
 import re
@@ -115,6 +116,7 @@ class Flow:
 class WarpedFlow:
     """Camera motion: ``warped_flow``; the rest of its settings are ``flow``'s."""
 
+    compute: bool
     mode: Literal["recompute", "subtract"]
     detector: Literal["sift", "orb"]
     features: Count
@@ -224,6 +226,10 @@ class Params:
             raise ParamsError("dataset: test_fraction + val_fraction leave nothing to train on")
         for name, stream in self.streams.items():
             at, seen = f"streams.{name}", stream.input
+            if stream.source == "warped_flow" and not self.warped_flow.compute:
+                raise ParamsError(
+                    f"{at}.source: got warped_flow, expected warped_flow.compute to be true then"
+                )
             if stream.source == "frames" and (seen.length != 1 or seen.subtract_mean):
                 raise ParamsError(
                     f"{at}.input: frames have length 1 and subtract_mean false, got length "
@@ -317,3 +323,21 @@ def _say(kind: Any) -> str:
         return "one of " + ", ".join(map(str, get_args(kind)))
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return names.get(kind, "a list" if get_origin(kind) is tuple else "a map")
+
+
+def main() -> None:
+    """Check a params file: the stage ``check``.
+
+    It refuses a mistake in a part of the file that no other stage has to read again.
+    """
+    parser = argparse.ArgumentParser(description="Check a params file, whole.")
+    parser.add_argument("path", type=Path, help="params.yaml")
+    args = parser.parse_args()
+    try:
+        load(args.path)
+    except ParamsError as error:
+        raise SystemExit(f"check: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from pipeline import items
@@ -54,11 +55,18 @@ def warped_codes(
         yield from codes
 
 
+def _method(warped: WarpedFlow) -> dict:
+    """Give what bears on the result."""
+    values = asdict(warped)
+    del values["compute"]
+    return values
+
+
 class _Camera:
     """The camera's motion from frame to frame of one video."""
 
     def __init__(self, first: np.ndarray, warped: WarpedFlow) -> None:
-        values = asdict(warped)
+        values = _method(warped)
         del values["mode"]
         self.settings = camera.Settings(**values)
         self.previous, self.features = first, camera.detect(first, self.settings)
@@ -93,7 +101,7 @@ def warp_video(
     """Compute one video's warped flow into ``folder``; return the number of fields."""
     made_by = {
         "source_sha256": hashes,
-        "settings": asdict(params) | {"warped_flow": asdict(warped)},
+        "settings": asdict(params) | {"warped_flow": _method(warped)},
         "method": version,
         "units": f"code c is (c - 127.5) * {2 * params.bound}/255 px",
         "pairs_without_homography": 0,
@@ -110,11 +118,18 @@ def warp_video(
 
 def run(frames: Path, flow: Path, out: Path, params: Flow, warped: WarpedFlow) -> None:
     """Compute the warped flow of all usable videos of ``flow`` into ``out``."""
+    if not warped.compute:
+        print("warped_flow: none, as warped_flow.compute says")
+        out.mkdir(parents=True, exist_ok=True)
+        return
     videos = read_videos(flow / "videos.csv")
     params = replace(params, backend=tvl1.choose(params.backend))
     print(f"warped_flow: {warped.mode}, TV-L1 backend {params.backend}")
-    version = f"camera {camera.METHOD_VERSION}, tvl1 {tvl1.METHOD_VERSION}"
-    settings = {"flow": asdict(params), "warped_flow": asdict(warped)}
+    version = (
+        f"camera {camera.METHOD_VERSION}, tvl1 {tvl1.METHOD_VERSION}, "
+        f"store {store.METHOD_VERSION}, cv {cv2.__version__}"
+    )
+    settings = {"flow": asdict(params), "warped_flow": _method(warped)}
     jobs = []
     for video in videos:
         if video.status == "ok":
@@ -140,8 +155,11 @@ def main() -> None:
     parser.add_argument("flow", type=Path, help="folder of stored flow")
     parser.add_argument("out", type=Path, help="folder for the warped flow")
     args = parser.parse_args()
-    params = load()
-    run(args.frames, args.flow, args.out, params.flow, params.warped_flow)
+    try:
+        params = load()
+        run(args.frames, args.flow, args.out, params.flow, params.warped_flow)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"warped_flow: {error}") from None
 
 
 if __name__ == "__main__":

@@ -21,11 +21,14 @@ def reached(module: str, seen: set[str]) -> set[str]:
         seen.add(str(file))
         if "." in module:
             reached(module.rpartition(".")[0], seen)
+        package = module if file.name == "__init__.py" else module.rpartition(".")[0]
         for node in ast.walk(ast.parse((ROOT / file).read_text())):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.ImportFrom):
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                origin = ".".join([*(parents if node.level else []), *filter(None, [node.module])])
+                names = [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
             else:
                 continue
             for name in names:
@@ -41,6 +44,12 @@ def plain(stage: dict) -> dict:
 def paths(entries: list) -> list[str]:
     """List deps or outs, which may carry options."""
     return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def test_imports_are_followed_wherever_they_stand():
+    """Relative ones, and ones inside functions."""
+    seen = reached("pipeline.flow", set())
+    assert {f"pipeline/video/tvl1/{name}.py" for name in ("settings", "kernels", "cuda")} <= seen
 
 
 @pytest.mark.parametrize("name", STAGES)

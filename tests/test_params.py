@@ -48,7 +48,11 @@ def test_shipped_files_load(path):
         ("flow.bound", "20", "flow.bound: got '20', expected a number"),
         ("flow.bound", 0, "flow.bound: got 0.0, expected a number at least 0.5"),
         ("flow.bound", float("nan"), "flow.bound: got nan, expected a finite number"),
-        ("flow.backend", "cuda9", "flow.backend: got 'cuda9', expected one of auto, cpu, cuda, opencv"),
+        (
+            "flow.backend",
+            "cuda9",
+            "flow.backend: got 'cuda9', expected one of auto, cpu, cuda, opencv",
+        ),
         ("flow.tvl1.median", 4, "flow.tvl1.median: got 4, expected one of 0, 3, 5"),
         ("seed", True, "seed: got True, expected a whole number"),
         ("seed", 1.0, "seed: got 1.0, expected a whole number"),

@@ -1,9 +1,9 @@
 """Video files to frames, through ffmpeg.
 
 ffmpeg ends with status 0 on a truncated file and OpenCV stops silently, so a file counts as whole
-only if ffmpeg has nothing to complain about and no fewer frames came than an AVI or FLV header
-promises. What can't be known: a transport stream or a fragmented MP4 that was cut between frames
-promises nothing and looks whole.
+only if ffmpeg has nothing to complain about, no fewer frames came than an AVI or FLV header
+promises, and an Ogg file has its last page. What can't be known: a transport stream or a fragmented
+MP4 that was cut between frames promises nothing and looks whole.
 """
 
 import subprocess
@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from shutil import which
 from typing import BinaryIO
 
 import cv2
@@ -29,8 +28,11 @@ class MediaError(ValueError):
 
 @cache
 def ffmpeg_binary() -> str:
-    """Find ffmpeg: the one on PATH, else the one that ``imageio-ffmpeg`` brings."""
-    return which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+    """Find ffmpeg: the one that ``imageio-ffmpeg`` brings, else the one on PATH.
+
+    The variable ``IMAGEIO_FFMPEG_EXE`` names another.
+    """
+    return imageio_ffmpeg.get_ffmpeg_exe()
 
 
 @cache
@@ -64,6 +66,8 @@ def read_frames(path: Path, short_side: int) -> Iterator[np.ndarray]:
     MediaError
         If the file is empty, has no video, is truncated or damaged. Raised after the frames that
         could be read, so a caller keeps nothing before the last one came.
+    RuntimeError
+        If ffmpeg was killed or doesn't know our options: that says nothing about the file.
     """
     if path.stat().st_size == 0:
         raise MediaError("the file is empty (0 bytes)")
@@ -133,6 +137,12 @@ def _next_ppm(pipe: BinaryIO) -> np.ndarray | None:
 
 def _check(path: Path, count: int, status: int, said: str) -> None:
     """Raise unless all frames came."""
+    if status < 0:
+        raise RuntimeError(f"{path}: ffmpeg was ended by signal {-status} (out of memory?)")
+    if "Unrecognized option" in said or "Option not found" in said:
+        raise RuntimeError(
+            f"{ffmpeg_binary()}: {said.strip().splitlines()[0]} Expected ffmpeg 5.1 or later"
+        )
     if "matches no streams" in said:
         raise MediaError("the file has no video stream")
     complaints = [line.split("] ", 1)[-1] for line in said.splitlines() if line.strip()]
@@ -144,6 +154,21 @@ def _check(path: Path, count: int, status: int, said: str) -> None:
     # Headers round, and some count one that isn't there; a real cut loses more.
     if count < promised - max(2, promised // 100):
         raise MediaError(f"truncated: the header promises {promised} frames, {count} came")
+    if _ogg_without_end(path):
+        raise MediaError(f"truncated: the last page is missing ({count} frames could be read)")
+
+
+def _ogg_without_end(path: Path) -> bool:
+    """Tell whether this is an Ogg file whose last page doesn't say that its stream ends."""
+    with path.open("rb") as file:
+        if file.read(4) != b"OggS":
+            return False
+        file.seek(max(0, path.stat().st_size - 2**17))  # a page has at most 65,307 bytes
+        tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    whole = len(page) >= 27 + len(lengths) + sum(lengths) and len(page) > 26
+    return not (whole and page[5] & 4)
 
 
 def _promised_frames(path: Path) -> int:

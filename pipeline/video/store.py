@@ -16,8 +16,16 @@ import cv2
 import h5py
 import numpy as np
 
+# Changes when the same pictures are stored or the same displacements quantised otherwise.
+METHOD_VERSION = 1
+
 FRAMES, FLOW = ("frames",), ("flow_x", "flow_y")
+_JPEG_SIDE = 65_500
 _JPEG_PREFIX = {"frames": "img", "flow_x": "flow_x", "flow_y": "flow_y"}
+
+
+class StoreError(ValueError):
+    """Pictures that can't be stored; the message says why in one line."""
 
 
 def quantise(field: np.ndarray, bound: float) -> np.ndarray:
@@ -73,6 +81,11 @@ def write_video(
         JPEG quality, 1-100.
     made_by : dict
         What made it: source hash, settings, versions, units. Kept beside the pictures.
+
+    Raises
+    ------
+    StoreError
+        If a picture is too large.
     """
     make = _Hdf5Writer if store == "hdf5" else _JpegWriter
     writer, count = make(folder, video_id, names), 0
@@ -87,6 +100,9 @@ def write_video(
 
 def _encode(picture: np.ndarray, quality: int) -> np.ndarray:
     bgr = picture[..., ::-1] if picture.ndim == 3 else picture
+    height, width = picture.shape[:2]
+    if max(height, width) > _JPEG_SIDE:
+        raise StoreError(f"pictures are {width}x{height}, JPEG holds {_JPEG_SIDE} px a side")
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].ravel()
 
 

@@ -56,7 +56,9 @@ def corner_error(found, true):
 
 def test_settings_are_those_of_params():
     names = [field.name for field in dataclasses.fields(camera.Settings)]
-    assert ["mode", *names] == [field.name for field in dataclasses.fields(params.WarpedFlow)]
+    assert ["compute", "mode", *names] == [
+        field.name for field in dataclasses.fields(params.WarpedFlow)
+    ]
 
 
 @pytest.mark.parametrize("detector", ["orb", "sift"])
