@@ -9,12 +9,9 @@ interleaved rounds on one thread; the ratio to the first row is the median of th
 import argparse
 import dataclasses
 import json
-import os
 import statistics
 import time
 from pathlib import Path
-
-os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import cv2
 import h5py

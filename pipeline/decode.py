@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 
 from pipeline import items
-from pipeline.params import Decode, load
+from pipeline.params import Decode, Limits, load
 from pipeline.video import media, store
 from pipeline.videos import read_videos, with_result, write_videos
 
@@ -48,7 +48,7 @@ def decode_video(
     return count
 
 
-def run(index: Path, out: Path, params: Decode) -> None:
+def run(index: Path, out: Path, params: Decode, limits: Limits) -> None:
     """Decode all usable videos of an index into ``out``."""
     videos = read_videos(index / "videos.csv")
     version = (
@@ -64,7 +64,7 @@ def run(index: Path, out: Path, params: Decode) -> None:
         for video in videos
         if video.status == "ok"
     ]
-    done = items.run_jobs("decode", decode_video, jobs, out)
+    done = items.run_jobs("decode", decode_video, jobs, out, limits)
     write_videos(out / "videos.csv", [with_result(video, done) for video in videos])
 
 
@@ -75,7 +75,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the stored frames")
     args = parser.parse_args()
     try:
-        run(args.index, args.out, load().decode)
+        params = load()
+        run(args.index, args.out, params.decode, params.limits)
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"decode: {error}") from None
 

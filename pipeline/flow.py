@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from pipeline import items
-from pipeline.params import Flow, load
+from pipeline.params import Flow, Limits, load
 from pipeline.video import store, tvl1
 from pipeline.videos import read_videos, with_result, write_videos
 
@@ -50,7 +50,7 @@ def flow_video(
         )  # fmt: skip
 
 
-def run(frames: Path, out: Path, params: Flow) -> None:
+def run(frames: Path, out: Path, params: Flow, limits: Limits) -> None:
     """Compute the flow of all usable videos of ``frames`` into ``out``."""
     videos = read_videos(frames / "videos.csv")
     params = replace(params, backend=tvl1.choose(params.backend))
@@ -67,7 +67,7 @@ def run(frames: Path, out: Path, params: Flow) -> None:
                     arguments=(frames, sha256, params, version),
                 )
             )
-    done = items.run_jobs("flow", flow_video, jobs, out)
+    done = items.run_jobs("flow", flow_video, jobs, out, limits)
     write_videos(out / "videos.csv", [with_result(video, done) for video in videos])
 
 
@@ -78,7 +78,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the stored flow")
     args = parser.parse_args()
     try:
-        run(args.frames, args.out, load().flow)
+        params = load()
+        run(args.frames, args.out, params.flow, params.limits)
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"flow: {error}") from None
 

@@ -1,29 +1,29 @@
-"""The item store and the executor: work on one video is done once.
+"""The item store: work on one video is done once.
 
 An item is a folder ``.items/<method>/<key>/`` under the project's root, outside every stage's outs,
 because DVC deletes outs before it runs a stage. Its key is a hash of the content of the input, the
 settings that bear on it and the version of the method, so that adding one video to ten thousand
 computes one, a killed stage goes on where it stopped, and going back to old settings computes none.
 Items are made in a temporary folder and renamed when whole, then hard-linked into the out folder
-(copied where the file system has no links).
+(copied where the file system has no links): item, out and DVC's cache are one file on disk.
+
+``python -m pipeline.items --prune`` removes the items that the last run of each stage didn't use.
 """
 
+import argparse
+import fcntl
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
+from pipeline import workers
+from pipeline.params import Limits
+from pipeline.progress import progress
 
 ROOT = Path(".items")
 
@@ -71,16 +71,8 @@ def hash_of(path: Path) -> str:
     return total.hexdigest()
 
 
-def workers() -> int:
-    """Count the processes to use: ``PIPELINE_WORKERS``, else the cores this process may use."""
-    return int(os.environ.get("PIPELINE_WORKERS") or len(os.sched_getaffinity(0)))
-
-
 def run_jobs(
-    method: str,
-    make: Callable[..., int],
-    jobs: Sequence[Job],
-    out: Path,
+    method: str, make: Callable[..., int], jobs: Sequence[Job], out: Path, limits: Limits
 ) -> dict[str, Done]:
     """Do what is not done yet, side by side, and link every result into ``out``.
 
@@ -92,10 +84,12 @@ def run_jobs(
         ``make(folder, video_id, *arguments) -> count``: writes one video's result into ``folder``
         under a name that starts with ``video_id``. A function of a module, so that it can be sent
         to another process. Raises :class:`Excluded` for a video that can't be used; that answer is
-        kept as well.
+        kept as well. What else goes wrong with one video excludes it from this run alone.
     jobs : sequence of Job
     out : Path
         The stage's out folder.
+    limits : Limits
+        Seconds a video, and the share of videos that may be excluded.
 
     Returns
     -------
@@ -104,111 +98,107 @@ def run_jobs(
 
     Raises
     ------
+    OSError
+        If the disk is full or a folder can't be written. What is done is kept.
     RuntimeError
-        If a worker dies, naming nothing lost: a new run goes on.
+        If more videos are excluded than ``limits`` allows. What is done is kept.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    store = ROOT / method
-    store.mkdir(parents=True, exist_ok=True)
-    (ROOT / ".gitignore").write_text("*\n", encoding="utf-8")
-    _sweep(store)
-    started, done = time.monotonic(), {}
-    todo = {}
-    for job in jobs:
-        item = store / _digest(job)
-        if item.is_dir():
-            done[job.video_id] = _finish(item, job.video_id, out, reused=True)
-        else:
-            todo.setdefault(item, []).append(job)
-    bar = tqdm(total=len(jobs), initial=len(done), desc=method, unit="video", mininterval=1)
-    computed = 0
-    for item in _compute(make, todo):
-        for job in todo[item]:
-            done[job.video_id] = _finish(item, job.video_id, out, reused=False)
-            computed += done[job.video_id].frames
-            bar.set_postfix_str(f"{computed / (time.monotonic() - started):.1f} frames/s")
-            bar.update()
-    bar.close()
-    reused = sum(result.reused for result in done.values())
-    excluded = sum(bool(result.reason) for result in done.values())
+    with _alone(method) as store:
+        out.mkdir(parents=True, exist_ok=True)
+        items = {job.video_id: store / _digest(job) for job in jobs}
+        todo: dict[Path, list[Job]] = {}
+        done: dict[str, Done] = {}
+        for job in jobs:
+            item = items[job.video_id]
+            if item.is_dir():
+                done[job.video_id] = _finish(item, job.video_id, out, reused=True)
+            else:
+                todo.setdefault(item, []).append(job)
+        tasks = [
+            workers.Task(item, (make, item.absolute(), group[0].video_id, _absolute(group[0])))
+            for item, group in todo.items()
+        ]
+        bar = progress(total=len(jobs), initial=len(done), desc=method, unit="video")
+        computed = 0
+        for item, failure in workers.run(_make_item, tasks, limits.seconds_per_video):
+            for job in todo[item]:
+                done[job.video_id] = (
+                    Done(0, failure, False) if failure
+                    else _finish(item, job.video_id, out, reused=False)
+                )  # fmt: skip
+                computed += done[job.video_id].frames
+                rate = computed / max(bar.format_dict["elapsed"], 1e-3)
+                bar.set_postfix_str(f"{rate:.1f} frames/s", False)
+                bar.update()
+        bar.close()
+        _note_used(store, items.values())
+    result = {job.video_id: done[job.video_id] for job in jobs}
+    _conclude(method, result, bar.format_dict["elapsed"], limits.max_excluded)
+    return result
+
+
+def _conclude(method: str, result: dict[str, Done], seconds: float, allowed: float) -> None:
+    """Print the summary; raise if too many videos are excluded."""
+    excluded = {name: done.reason for name, done in result.items() if done.reason}
+    new = sum(done.frames for done in result.values() if not done.reused)
     print(
-        f"{method}: {len(jobs)} videos ({reused} reused, {excluded} excluded), "
-        f"{computed} new frames in {time.monotonic() - started:.1f} s"
+        f"{method}: {len(result) - len(excluded)} videos done "
+        f"({sum(done.reused for done in result.values())} reused), {len(excluded)} excluded, "
+        f"{sum(done.frames for done in result.values())} frames ({new} new) in {seconds:.1f} s"
     )
-    return {job.video_id: done[job.video_id] for job in jobs}
+    for name, reason in list(excluded.items())[:10]:
+        print(f"{method}: excluded {name}: {reason}")
+    if len(excluded) > 10:
+        print(f"{method}: ... and {len(excluded) - 10} more, see videos.csv")
+    if len(excluded) > allowed * len(result):
+        raise RuntimeError(
+            f"{len(excluded)} of {len(result)} videos are excluded, limits.max_excluded allows "
+            f"{allowed:g} of them; the first: {next(iter(excluded.items()))}"
+        )
+
+
+def _absolute(job: Job) -> tuple:
+    """Give a job's arguments for a process that may stand in another folder."""
+    return tuple(x.absolute() if isinstance(x, Path) else x for x in job.arguments)
 
 
 def _digest(job: Job) -> str:
     return hashlib.sha256(json.dumps(job.key, sort_keys=True).encode()).hexdigest()[:40]
 
 
-def _compute(make: Callable[..., int], todo: dict[Path, list[Job]]) -> Iterator[Path]:
-    """Make items in a pool of processes; yield each as it is there."""
-    if not todo:
-        return
-    # One video a core: libraries that start threads of their own would fight for the same cores.
-    for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
-        os.environ[f"{library}_NUM_THREADS"] = "1"
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(workers(), len(todo)), context, initializer=_start_worker, initargs=(os.getpid(),)
-    ) as pool:
-        futures = {
-            pool.submit(_make_item, make, item, jobs[0].video_id, jobs[0].arguments): item
-            for item, jobs in todo.items()
-        }
+@contextmanager
+def _alone(method: str) -> Iterator[Path]:
+    """Hold one method's part of the store: a stage left running by a killed ``dvc`` goes first."""
+    store = ROOT / method
+    store.mkdir(parents=True, exist_ok=True)
+    (ROOT / ".gitignore").write_text("*\n", encoding="utf-8")
+    with (ROOT / f"{method}.lock").open("w") as lock:
         try:
-            for future in as_completed(futures):
-                future.result()
-                yield futures[future]
-        except BrokenProcessPool:
-            raise RuntimeError(
-                "a worker process died (out of memory?); what was done is kept, run again to go on"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _start_worker(parent: int) -> None:
-    """Keep one video on one core, and end when the stage is killed."""
-    import cv2
-
-    cv2.setNumThreads(1)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{method}: waiting for another run of this stage to end", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in store.glob("making-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield store
 
 
 def _make_item(make: Callable[..., int], item: Path, video_id: str, arguments: tuple) -> None:
     """Make one item in a folder of its own, then rename it: it is there whole or not at all."""
-    with tempfile.TemporaryDirectory(prefix="making-", dir=item.parent) as scratch:
-        folder = Path(scratch) / "item"
-        folder.mkdir()
-        try:
-            told: dict[str, Any] = {"frames": make(folder, video_id, *arguments), "reason": ""}
-        except Excluded as reason:
-            shutil.rmtree(folder)
-            folder.mkdir()
-            told = {"frames": 0, "reason": str(reason)}
-        told["name"] = video_id
-        (folder / "item.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
-        try:
-            folder.rename(item)
-        except OSError:
-            # Another run on this checkout may have made the same item first.
-            if not item.is_dir():
-                raise
-
-
-def _sweep(store: Path) -> None:
-    """Remove what killed runs left half-made, sparing what a run beside this one is making."""
-    for left in store.glob("making-*"):
-        if time.time() - left.stat().st_mtime > 24 * 3600:
-            shutil.rmtree(left, ignore_errors=True)
+    if item.is_dir():
+        return  # by a worker that was taken for dead
+    scratch = item.with_name(f"making-{item.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        told = {"frames": make(scratch, video_id, *arguments), "reason": ""}
+    except Excluded as reason:
+        shutil.rmtree(scratch)
+        scratch.mkdir()
+        told = {"frames": 0, "reason": str(reason)}
+    told["name"] = video_id
+    (scratch / "item.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
+    scratch.rename(item)
 
 
 def _finish(item: Path, video_id: str, out: Path, *, reused: bool) -> Done:
@@ -226,8 +216,55 @@ def _link(source: Path, target: Path) -> None:
         for inner in source.iterdir():
             _link(inner, target / inner.name)
         return
-    target.unlink(missing_ok=True)
+    # By way of another name: whatever stands there is replaced, never written into.
+    scratch = target.with_name(f".{target.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
     try:
-        target.hardlink_to(source)
+        scratch.hardlink_to(source)
     except OSError:
-        shutil.copyfile(source, target)
+        shutil.copyfile(source, scratch)
+    scratch.replace(target)
+    scratch.unlink(missing_ok=True)  # rename does nothing where both are links to one file
+
+
+def _note_used(store: Path, used: Iterator[Path]) -> None:
+    scratch = store / ".used"
+    scratch.write_text("".join(f"{name}\n" for name in sorted({i.name for i in used})), "utf-8")
+    scratch.replace(store / "used.txt")
+
+
+def prune() -> None:
+    """Remove the items that the last run of their stage didn't use; print what that freed."""
+    for store in sorted(path for path in ROOT.glob("*") if path.is_dir()):
+        with _alone(store.name):
+            noted = store / "used.txt"
+            used = set(noted.read_text("utf-8").split()) if noted.exists() else set()
+            count = freed = shared = 0
+            for item in [path for path in store.iterdir() if path.is_dir()]:
+                if item.name in used:
+                    continue
+                for file in [path for path in item.rglob("*") if path.is_file()]:
+                    # A file that DVC's cache holds too stays on disk until `dvc gc`.
+                    size, links = file.stat().st_size, file.stat().st_nlink
+                    freed, shared = freed + size * (links == 1), shared + size * (links > 1)
+                shutil.rmtree(item)
+                count += 1
+            print(
+                f"{store.name}: removed {count} items, kept {len(used)}; freed {freed / 1e6:.1f} "
+                f"MB" + (f", {shared / 1e6:.1f} MB more with `dvc gc`" if shared else "")
+            )
+
+
+def main() -> None:
+    """Look after the item store from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--prune", action="store_true", required=True,
+        help="remove the items that the last run of each stage didn't use",
+    )  # fmt: skip
+    parser.parse_args()
+    prune()
+
+
+if __name__ == "__main__":
+    main()

@@ -78,6 +78,14 @@ class Dataset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much may go wrong with single videos: ``limits``, for decode, flow and warped_flow."""
+
+    seconds_per_video: Positive
+    max_excluded: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
 class Decode:
     """Videos to frames: ``decode``."""
 
@@ -204,6 +212,7 @@ class Params:
     seed: Whole
     sample: dict[Name, Sample]
     dataset: Dataset
+    limits: Limits
     decode: Decode
     flow: Flow
     warped_flow: WarpedFlow

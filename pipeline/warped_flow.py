@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from pipeline import items
-from pipeline.params import Flow, WarpedFlow, load
+from pipeline.params import Flow, Limits, WarpedFlow, load
 from pipeline.video import camera, store, tvl1
 from pipeline.videos import read_videos, with_result, write_videos
 
@@ -116,7 +116,9 @@ def warp_video(
         )  # fmt: skip
 
 
-def run(frames: Path, flow: Path, out: Path, params: Flow, warped: WarpedFlow) -> None:
+def run(
+    frames: Path, flow: Path, out: Path, params: Flow, warped: WarpedFlow, limits: Limits
+) -> None:
     """Compute the warped flow of all usable videos of ``flow`` into ``out``."""
     if not warped.compute:
         print("warped_flow: none, as warped_flow.compute says")
@@ -144,7 +146,7 @@ def run(frames: Path, flow: Path, out: Path, params: Flow, warped: WarpedFlow) -
                     arguments=(frames, flow, hashes, params, warped, version),
                 )
             )
-    done = items.run_jobs("warped_flow", warp_video, jobs, out)
+    done = items.run_jobs("warped_flow", warp_video, jobs, out, limits)
     write_videos(out / "videos.csv", [with_result(video, done) for video in videos])
 
 
@@ -157,7 +159,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         params = load()
-        run(args.frames, args.flow, args.out, params.flow, params.warped_flow)
+        run(args.frames, args.flow, args.out, params.flow, params.warped_flow, params.limits)
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"warped_flow: {error}") from None
 

@@ -1,7 +1,6 @@
 """TV-L1 on the CPU: one thread a pair, pairs side by side.
 
-``NUMBA_NUM_THREADS`` sets the number of threads; as ever with numba, it is read at import, and
-without it there are as many as cores.
+There are as many threads as OpenCV has: ``cv2.setNumThreads``, which both CPU backends follow.
 
 The algorithm is OpenCV's ``DualTVL1OpticalFlow``: the duality-based scheme of Zach, Pock and
 Bischof (2007) coarse to fine as Sánchez, Meinhardt-Llopis and Facciolo (IPOL 2013) arrange it.
@@ -14,7 +13,6 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-from numba.core.config import NUMBA_NUM_THREADS
 
 from . import kernels
 from .settings import Settings
@@ -77,7 +75,7 @@ def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndar
 
     Threads take runs of pairs; each has the planes of one pair and uses them again.
     """
-    threads = min(NUMBA_NUM_THREADS, len(first))
+    threads = max(1, min(cv2.getNumThreads(), len(first)))
     bounds = np.linspace(0, len(first), threads + 1).round().astype(int)
     runs = [slice(*run) for run in pairwise(bounds)]
     if threads == 1:

@@ -1,0 +1,206 @@
+"""Many tasks side by side: on this machine's cores, or on a Dask cluster.
+
+``PIPELINE_WORKERS`` sets the number of processes; ``DASK_SCHEDULER_ADDRESS`` names a cluster whose
+workers share this file system. Neither bears on results. A task that a worker dies of, or that
+takes too long, fails alone: the rest goes on.
+"""
+
+import multiprocessing
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+_TIMED_OUT = 124  # a worker's exit status, as `timeout` has it
+_LOST = "its worker process died"
+
+
+class Task(NamedTuple):
+    """Something to do: arguments for the function, and a name to know it by."""
+
+    name: Path
+    arguments: tuple
+
+
+def count() -> int:
+    """Count the processes to use: ``PIPELINE_WORKERS``, else the cores this process may use."""
+    return int(os.environ.get("PIPELINE_WORKERS") or len(os.sched_getaffinity(0)))
+
+
+def run(
+    function: Callable[..., None], tasks: Sequence[Task], seconds: float
+) -> Iterator[tuple[Path, str]]:
+    """Call ``function(*task.arguments)`` for each task.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module, so that it can be sent to another process.
+    tasks : sequence of Task
+    seconds : float
+        A task that takes longer fails.
+
+    Yields
+    ------
+    name : Path
+        Of a task that ended, in no order.
+    failure : str
+        Empty, or why it failed, in one line.
+
+    Raises
+    ------
+    OSError, ImportError
+        From the function: a full disk or a missing package is no fault of one task.
+    """
+    if not tasks:
+        return
+    if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
+        yield from _on_cluster(address, function, tasks, seconds)
+    else:
+        yield from _on_this_machine(function, tasks, seconds)
+
+
+def _guarded(function: Callable[..., None], arguments: tuple, seconds: float, threads: int) -> str:
+    """Call the function; give the failure in a line. Ends the whole process after ``seconds``."""
+    import cv2
+
+    # One video a core: libraries that start threads of their own would fight for the same cores.
+    cv2.setNumThreads(threads)
+    alarm = threading.Timer(seconds, os._exit, (_TIMED_OUT,))
+    alarm.daemon = True
+    alarm.start()
+    try:
+        function(*arguments)
+    except (OSError, ImportError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other videos go on
+        traceback.print_exc()
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    finally:
+        alarm.cancel()
+    return ""
+
+
+def _on_this_machine(
+    function: Callable[..., None], tasks: Sequence[Task], seconds: float
+) -> Iterator[tuple[Path, str]]:
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("spawn")
+    processes = min(count(), len(tasks))
+    left = {task.name: (function, task.arguments, seconds, count() // processes) for task in tasks}
+    while left:
+        with ProcessPoolExecutor(
+            processes, context, initializer=_end_with, initargs=(os.getpid(),)
+        ) as pool:
+            running = _Few(pool, left, processes)
+            try:
+                for name, failure in running:
+                    del left[name]
+                    yield name, failure
+            except BrokenProcessPool:
+                pass
+            finally:
+                pool.shutdown(cancel_futures=True)
+        # One worker died and took the others along: who is to blame dies again when alone.
+        for name in running.names:
+            failure = _alone(context, *left[name])
+            del left[name]
+            yield name, failure
+
+
+class _Few:
+    """Hand out no more tasks than there are workers, so that it is known which were running."""
+
+    def __init__(self, pool: ProcessPoolExecutor, left: dict[Path, tuple], limit: int) -> None:
+        self.pool, self.waiting, self.limit = pool, iter(list(left.items())), limit
+        self.futures: dict[Future, Path] = {}
+
+    @property
+    def names(self) -> list[Path]:
+        """List the tasks that were handed out and have not ended."""
+        return list(self.futures.values())
+
+    def __iter__(self) -> Iterator[tuple[Path, str]]:
+        """Yield (name, failure) as tasks end."""
+        while True:
+            for name, call in self.waiting:
+                self.futures[self.pool.submit(_guarded, *call)] = name
+                if len(self.futures) >= self.limit:
+                    break
+            if not self.futures:
+                return
+            ended, _ = wait(self.futures, return_when=FIRST_COMPLETED)
+            for future in ended:
+                failure = future.result()
+                yield self.futures.pop(future), failure
+
+
+def _alone(context, *call) -> str:
+    """Do one task in a process of its own; say in a line what became of it."""
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_call_and_send, args=(send, os.getpid(), call))
+    process.start()
+    send.close()
+    try:
+        result = receive.recv()
+    except EOFError:
+        process.join()
+        if process.exitcode == _TIMED_OUT:
+            return f"took more than {call[2]:g} s (limits.seconds_per_video)"
+        by = f" of signal {-process.exitcode}" if process.exitcode < 0 else ""
+        return f"{_LOST}{by}, twice (out of memory?)"
+    process.join()
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _call_and_send(send, parent: int, call: tuple) -> None:
+    _end_with(parent)
+    try:
+        send.send(_guarded(*call))
+    except (OSError, ImportError) as error:
+        send.send(error)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the stage is killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _on_cluster(
+    address: str, function: Callable[..., None], tasks: Sequence[Task], seconds: float
+) -> Iterator[tuple[Path, str]]:
+    """Send all tasks to a Dask cluster, which does those of a dead worker again elsewhere."""
+    try:
+        from dask.distributed import Client, KilledWorker
+    except ImportError:
+        raise RuntimeError(
+            "DASK_SCHEDULER_ADDRESS is set, but Dask isn't installed: pip install -e '.[cluster]'"
+        ) from None
+    with Client(address, timeout=30) as client:
+        pool = client.get_executor(pure=False, retries=0)
+        futures = {
+            pool.submit(_guarded, function, task.arguments, seconds, 1): task.name for task in tasks
+        }
+        for future in as_completed(futures):
+            try:
+                failure = future.result()
+            except KilledWorker:
+                failure = (
+                    f"{_LOST} again and again (out of memory, or more than {seconds:g} s, "
+                    "limits.seconds_per_video)"
+                )
+            yield futures[future], failure
