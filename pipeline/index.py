@@ -21,11 +21,11 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from pipeline import items, listings
+from pipeline import SUBSETS, items, listings
 from pipeline.listings import DatasetError, Listed, Listing, printable
 from pipeline.params import Dataset, ParamsError, load
 from pipeline.splits import assign_subsets
-from pipeline.videos import SUBSETS, Video, video_ids, write_videos
+from pipeline.videos import Video, video_ids, write_videos
 
 _DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 _NAMED = 10

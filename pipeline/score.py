@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from models import NORMALISATION, build
+from pipeline import SUBSETS
 from pipeline.learning import dataset, engine
 from pipeline.learning.scores import Scores, write_scores
 from pipeline.params import ParamsError, Stream, load
@@ -53,7 +54,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_scores(out, scores)
-    for subset in ("train", "val", "test"):
+    for subset in SUBSETS:
         of = scores.subset == subset
         if of.any():
             right = (probs[of].argmax(1) == scores.label[of]).mean()

@@ -9,7 +9,6 @@ Two-Stream draws clips uniformly over classes; iterations are counted in epochs.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import torch
@@ -17,10 +16,9 @@ from torch.utils.data import DataLoader
 
 from models import NORMALISATION, build
 from pipeline.learning import dataset, engine
+from pipeline.learning.curves import write_curve
 from pipeline.params import ParamsError, Stream, load
 from pipeline.videos import read_videos
-
-CURVE = ("epoch", "lr", "train_loss", "train_top1", "val_loss", "val_top1")
 
 
 def run(
@@ -69,16 +67,6 @@ def run(
     state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     torch.save({"classes": classes, "state_dict": state}, weights)
     write_curve(curve, rows)
-
-
-def write_curve(path: Path, rows: list[dict]) -> None:
-    """Write one row an epoch as CSV; what was not measured stays empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, CURVE, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if v is not None else "" for k, v in row.items()})
 
 
 def main() -> None:

@@ -102,6 +102,20 @@ def test_no_curves_at_all(folders):
     assert cv2.imread(str(out / "training.png")) is not None
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epoch,lr\n1,0.1\n", r"rgb\.csv: got no column train_loss, expected a training curve"),
+        (CURVE.replace("0.75", "little"), r"rgb\.csv: got .*'little', expected a training curve"),
+        (CURVE + "3,0.1\n", r"rgb\.csv: got .*, expected a training curve"),
+    ],
+)
+def test_a_broken_curve_is_named(folders, text, said):
+    (folders / "curves/rgb.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=said):
+        run(folders)
+
+
 def test_command(folders, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["report", *(str(folders / n) for n in
                                                   ("fusion", "curves", "out"))])  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-SUBSETS = ("train", "val", "test")
+from pipeline import SUBSETS
 
 
 class ScoresError(ValueError):
