@@ -24,13 +24,25 @@ from pipeline.videos import read_videos
 def run(
     source: Path, weights: Path, curve: Path, *, name: str, stream: Stream, lr: float, seed: int
 ) -> None:
-    """Train one stream on the subset ``train`` of ``source``."""
+    """Train one stream on the subset ``train`` of ``source``.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two classes have a usable clip to train on.
+    """
     videos = read_videos(source / "videos.csv")
     classes = dataset.class_names(videos)
     usable = [video for video in videos if video.status == "ok"]
     training, val = ([v for v in usable if v.subset == subset] for subset in ("train", "val"))
-    if not training:
-        raise ValueError(f"{source}/videos.csv: no usable clip in the subset train")
+    taught = {video.class_name for video in training}
+    if len(taught) < 2:
+        raise ValueError(
+            f"{source}/videos.csv: got usable clips in the subset train of {len(taught)} of "
+            f"{len(classes)} classes, expected some of two or more"
+        )
+    if untaught := [class_name for class_name in classes if class_name not in taught]:
+        print(f"{name}: no usable train clip of the classes: {', '.join(untaught)}")
     mean, std = NORMALISATION[stream.network.name]
     torch.manual_seed(seed)
     network = build(

@@ -1,4 +1,4 @@
-"""decode, flow and warped_flow on files: counts, exclusions, both stores, restarts."""
+"""The stages on files: counts, exclusions, both stores, restarts."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import decode, flow, sample, warped_flow
+from pipeline import decode, flow, sample, train, warped_flow
 from pipeline.items import hash_of
 from pipeline.params import load
 from pipeline.rendering.scene import render
@@ -121,3 +121,38 @@ def test_a_restart_ends_with_the_same_bytes(project):
     Path(".items").rename("elsewhere")
     flow.run(Path("frames"), Path("anew"), PARAMS.flow)
     assert {path.name: path.read_bytes() for path in Path("anew").iterdir()} == first
+
+
+def train_without(tmp_path, monkeypatch, *excluded):
+    """Start to train on three classes of one clip, some of which decode has excluded."""
+    statuses = {c: "excluded" if c in excluded else "ok" for c in ("run", "jump", "swim")}
+    rows = [
+        Video(video_id=name, path=name, dataset="d", class_name=name, label=label, subset="train",
+              sha256="0", status=status, reason="damaged" if status != "ok" else "")
+        for label, (name, status) in enumerate(statuses.items())
+    ]  # fmt: skip
+    write_videos(tmp_path / "videos.csv", rows)
+    shown = []
+    monkeypatch.setattr(
+        train.engine, "train", lambda network, *_, **__: shown.append(network) or []
+    )
+    stream = PARAMS.streams["spatial"]
+    stream = replace(stream, network=replace(stream.network, name="resnet18", weights="none"))
+    train.run(tmp_path, tmp_path / "w.pt", tmp_path / "c.csv", name="rgb", stream=stream, lr=0.1,
+              seed=0)  # fmt: skip
+    return shown[0]
+
+
+def test_a_class_whose_training_clips_were_all_excluded_is_named(tmp_path, monkeypatch, capsys):
+    network = train_without(tmp_path, monkeypatch, "jump")
+    assert network.fc.out_features == 3
+    assert "rgb: no usable train clip of the classes: jump\n" in capsys.readouterr().out
+    train_without(tmp_path, monkeypatch)
+    assert capsys.readouterr().out == ""
+
+
+def test_one_class_left_to_train_on_is_an_error(tmp_path, monkeypatch):
+    expected = r"videos\.csv: got usable clips in the subset train of 1 of 3 classes, expected"
+    with pytest.raises(ValueError, match=expected):
+        train_without(tmp_path, monkeypatch, "jump", "swim")
+    assert not (tmp_path / "w.pt").exists()
