@@ -131,19 +131,13 @@ def find_groups(paths: Sequence[str], pattern: str) -> list[str]:
     Raises
     ------
     DatasetError
-        If the pattern isn't a regular expression or doesn't match a path.
+        If the pattern doesn't match a path.
     """
     if not pattern:
         return list(paths)
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise DatasetError(
-            f"dataset.group_pattern: got {pattern!r} ({error}), expected a regular expression"
-        ) from None
     groups = []
     for path in paths:
-        match = compiled.search(path)
+        match = re.search(pattern, path)
         if not match:
             raise DatasetError(
                 f"{path}: got no match for dataset.group_pattern {pattern!r}, expected one in "

