@@ -2,7 +2,10 @@
 
 import csv
 import json
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 
 from pipeline import report
 
+ROOT = Path(__file__).parents[1]
 OUTS = ("confusion.csv", "confusion.png", "metrics.json", "per_class.csv", "predictions.csv",
         "training.csv", "training.png")  # fmt: skip
 PREDICTIONS = """video_id,truth,rgb,flow,average
@@ -93,6 +97,24 @@ def test_outputs_are_the_same_bytes_each_time(folders):
     one, two = run(folders, "one"), run(folders, "two")
     for name in OUTS:
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+def test_dvc_draws_a_line_for_each_stream(folders):
+    (folders / "curves/flow.csv").write_text(CURVE, encoding="utf-8")
+    run(folders, "results")
+    for name in ("dvc.yaml", "params.yaml", ".dvc/config", ".dvc/plots/streams.json"):
+        (folders / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folders / name)
+    subprocess.run(["git", "init", "-q"], cwd=folders, check=True)
+    done = subprocess.run([sys.executable, "-m", "dvc", "plots", "show", "--json"], cwd=folders,
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    drawn = json.loads(done.stdout)["data"]["training loss"][0]["content"]
+    line = drawn["encoding"]["color"]["field"]
+    lines = {}
+    for row in drawn["data"]["values"]:
+        lines.setdefault(row[line], []).append((row[drawn["encoding"]["x"]["field"]],
+                                                row[drawn["encoding"]["y"]["field"]]))  # fmt: skip
+    assert lines == {name: [("1", "1.5"), ("2", "0.75")] for name in ("rgb", "flow")}
 
 
 def test_no_curves_at_all(folders):
