@@ -11,7 +11,11 @@ The paper gives no C for the SVM; here it is ``fuse.svm_c``.
 import argparse
 import csv
 import json
+import math
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -21,7 +25,7 @@ from sklearn.svm import LinearSVC
 
 from pipeline.learning.metrics import metrics
 from pipeline.learning.scores import Scores, ScoresError, join, read_scores
-from pipeline.params import PATH, ParamsError, load
+from pipeline.params import PATH, RESERVED, ParamsError, load
 
 METHODS = ("average", "weighted", "svm")
 
@@ -76,13 +80,26 @@ def run(
     Raises
     ------
     ScoresError
-        If the streams don't fit together or hold no test clip, or the weights don't fit them.
+        If the streams don't fit together, have names that clash or hold no test clip, or a value
+        doesn't fit them.
     """
-    if len(weights) != len(streams) or min(weights) < 0 or sum(weights) <= 0:
+    names = [scores.stream for scores in streams]
+    if clashing := [name for name in names if name in RESERVED or names.count(name) > 1]:
+        raise ScoresError(
+            f"score files: got the name {clashing[0]!r}, expected each once and none of "
+            f"{', '.join(RESERVED)}, which the results use"
+        )
+    if (
+        len(weights) != len(streams)
+        or not all(math.isfinite(weight) and weight >= 0 for weight in weights)
+        or not any(weights)
+    ):
         raise ScoresError(
             f"weights: got {weights}, expected one from 0 for each of {len(streams)} score files, "
             "not all 0"
         )
+    if not (math.isfinite(svm_c) and svm_c > 0):
+        raise ScoresError(f"svm_c: got {svm_c}, expected a number above 0")
     streams = join(streams)
     test = streams[0].subset == "test"
     if not test.any():
@@ -104,12 +121,26 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(svm, str):
         print(f"svm: not fitted: {svm}")
+        (out / "svm.h5").unlink(missing_ok=True)  # of an earlier run
     else:
-        _write_svm(out / "svm.h5", svm, streams)
-    text = json.dumps(results, indent=2) + "\n"
-    (out / "metrics.json").write_text(text, encoding="utf-8")
-    _write_predictions(out / "predictions.csv", streams, answers, test)
+        with _whole(out / "svm.h5") as path:
+            _write_svm(path, svm, streams)
+    with _whole(out / "metrics.json") as path:
+        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    with _whole(out / "predictions.csv") as path:
+        _write_predictions(path, streams, answers, test)
     print(table(results))
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Give a path to write to, which becomes ``path`` only once all is written."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield scratch
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _write_svm(path: Path, svm: LinearSVC, streams: list[Scores]) -> None:
@@ -165,13 +196,17 @@ def main() -> None:
     parser.add_argument("--weighted-of", choices=("logits", "probs"))
     parser.add_argument("--svm-c", type=float, help="C of the SVM")
     args = parser.parse_args()
-    given = None not in (args.weights, args.weighted_of, args.svm_c)
+    options = {"--weights": args.weights, "--weighted-of": args.weighted_of, "--svm-c": args.svm_c}
+    missing = [name for name, value in options.items() if value is None]
+    paths = args.scores
+    is_folder = len(paths) == 1 and paths[0].is_dir()
     try:
-        params = None if given and not PATH.exists() else load().fuse
-        paths = args.scores
-        if len(paths) == 1 and paths[0].is_dir():
-            if params is None:
-                raise ParamsError(f"{PATH}: needed to know which streams of {paths[0]} to take")
+        if not PATH.exists() and is_folder:
+            raise ParamsError(f"{PATH}: needed to know which streams of {paths[0]} to take")
+        if not PATH.exists() and missing:
+            raise ParamsError(f"{PATH}: no such file, expected it or {', '.join(missing)}")
+        params = load().fuse if missing or is_folder else None
+        if is_folder:
             paths = [paths[0] / f"{name}.h5" for name in params.streams]
         streams = [read_scores(path) for path in paths]
         run(
@@ -179,9 +214,9 @@ def main() -> None:
             streams,
             weights=args.weights or _weights(params.weights, streams),
             weighted_of=args.weighted_of or params.weighted_of,
-            svm_c=args.svm_c or params.svm_c,
+            svm_c=params.svm_c if args.svm_c is None else args.svm_c,
         )
-    except (ScoresError, ParamsError) as error:
+    except (ScoresError, ParamsError, OSError) as error:
         raise SystemExit(f"fuse: {error}") from None
 
 

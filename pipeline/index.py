@@ -19,13 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
-from pipeline import items, listings
+from pipeline import SUBSETS, items, listings, workers
 from pipeline.listings import DatasetError, Listed, Listing, printable
 from pipeline.params import Dataset, ParamsError, load
+from pipeline.progress import progress
 from pipeline.splits import assign_subsets
-from pipeline.videos import SUBSETS, Video, video_ids, write_videos
+from pipeline.videos import Video, video_ids, write_videos
 
 _DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 _NAMED = 10
@@ -120,40 +119,44 @@ def describe(root: Path, listing: Listing, params: Dataset) -> list[Video]:
             sha256=sha256, status=status, reason=reason,
         )  # fmt: skip
 
-    with ThreadPoolExecutor(items.workers()) as pool:
+    with ThreadPoolExecutor(workers.count()) as pool:
         rows = pool.map(one_row, listed, ids)
-        return list(tqdm(rows, total=len(listed), desc="index", unit="video", mininterval=1))
+        return list(progress(rows, total=len(listed), desc="index", unit="video"))
 
 
-def share_out(videos: Sequence[Video], names: Sequence[str], params: Dataset) -> list[Video]:
-    """Give each video a subset, by group where there is a pattern, and by content.
-
-    Groups are found in ``names``: the paths inside the dataset's folder.
+def find_groups(paths: Sequence[str], pattern: str) -> list[str]:
+    """Name the group of each path inside the dataset's folder; without a pattern, itself.
 
     Raises
     ------
     DatasetError
-        If the pattern doesn't match a path, a class has no clip left to test, or no class has one
-        left to validate, where the fraction asks for it.
+        If the pattern doesn't match a path.
     """
-    try:
-        pattern = re.compile(params.group_pattern)
-    except re.error as error:
-        raise DatasetError(
-            f"dataset.group_pattern: got {params.group_pattern!r} ({error}), expected a regular "
-            f"expression"
-        ) from None
+    if not pattern:
+        return list(paths)
+    groups = []
+    for path in paths:
+        match = re.search(pattern, path)
+        if not match:
+            raise DatasetError(
+                f"{path}: got no match for dataset.group_pattern {pattern!r}, expected one in "
+                f"every path"
+            )
+        groups.append(next((part for part in match.groups() if part is not None), match[0]))
+    return groups
+
+
+def share_out(videos: Sequence[Video], groups: Sequence[str], params: Dataset) -> list[Video]:
+    """Give each video a subset, by group and by content.
+
+    Raises
+    ------
+    DatasetError
+        If a class has no clip left to test, or no class has one left to validate, where the
+        fraction asks for it.
+    """
     keys = []
-    for video, name in zip(videos, names, strict=True):
-        group = name
-        if params.group_pattern:
-            match = pattern.search(name)
-            if not match:
-                raise DatasetError(
-                    f"{name}: got no match for dataset.group_pattern "
-                    f"{params.group_pattern!r}, expected one in every path"
-                )
-            group = next((part for part in match.groups() if part is not None), match[0])
+    for video, group in zip(videos, groups, strict=True):
         content = [f"sha256 {video.sha256}"] if video.sha256 not in ("", _EMPTY) else []
         keys.append([f"group {group}", *content])
     # A video that can't be used stands with its group, or with train; it doesn't count as a clip.
@@ -205,11 +208,34 @@ def warnings(videos: Sequence[Video]) -> list[str]:
         if names
     ]
     classes = {video.class_name for video in videos}
-    for subset in sorted({video.subset for video in videos} - {"train"}):
+    for subset in sorted({video.subset for video in videos} | {"train"}):
         without = classes - {video.class_name for video in usable if video.subset == subset}
         if without:
             said.append(f"no {subset} clip of the classes: {_name(sorted(without))}")
     return said
+
+
+def check_subsets(root: Path, videos: Sequence[Video], is_split: bool) -> None:
+    """Refuse a dataset that can't be trained on or tested, before hours go into it.
+
+    Some classes may lack clips, as in a half-finished download; :func:`warnings` names them.
+    """
+    usable = [video for video in videos if video.status == "ok"]
+    taught = sorted({video.class_name for video in usable if video.subset == "train"})
+    if len(taught) < 2:
+        raise DatasetError(
+            f"{root}: got usable train clips of {len(taught)} of "
+            f"{len({video.label for video in videos})} classes ({_name(taught) or 'none'}), "
+            f"expected some of two or more"
+        )
+    if not any(video.subset == "test" for video in usable):
+        remedy = (
+            f"{sum(video.subset == 'test' for video in videos)} are listed: expected some in the "
+            f"lists and on disk"
+            if is_split
+            else "expected dataset.test_fraction above 0"
+        )
+        raise DatasetError(f"{root}: got no usable clip of the subset test, {remedy}")
 
 
 def _name(names: Sequence[str]) -> str:
@@ -224,29 +250,30 @@ def run(videos: Path, lists: Path, out: Path, params: Dataset) -> None:
     Raises
     ------
     DatasetError
-        If a list is broken, no video can be used, or a class has none to train on.
+        If a list is broken, no video can be used, fewer than two classes have one to train on, or
+        none has one to test.
     """
     if not videos.is_dir():
         raise DatasetError(f"{videos}: no such folder, expected the dataset's videos in it")
     listing = read_listing(videos, lists, params)
+    is_split = bool(listing.videos[0].subset)
+    # Before the hashing, which takes long: a pattern that doesn't fit is refused at once.
+    groups = [] if is_split else find_groups([v.path for v in listing.videos], params.group_pattern)
     rows = describe(videos, listing, params)
     if not any(row.status == "ok" for row in rows):
         raise DatasetError(
             f"{videos}: none of {len(rows)} listed videos can be used (the first: {rows[0].path}: "
             f"{rows[0].reason}), expected <class>/<video> in it"
         )
-    if not rows[0].subset:
-        rows = share_out(rows, [one.path for one in listing.videos], params)
+    if not is_split:
+        rows = share_out(rows, groups, params)
+    elif params.test_fraction or params.val_fraction:
+        print("index: dataset's fractions aren't used, because each video comes with its subset")
     if listing.empty_folders:
         print(f"index: no video in the folders: {_name(listing.empty_folders)}")
     for line in warnings(rows):
         print(f"index: {line}")
-    taught = {row.class_name for row in rows if row.status == "ok" and row.subset == "train"}
-    if untaught := {row.class_name for row in rows} - taught:
-        raise DatasetError(
-            f"{videos}: got no usable train clip of the classes: {_name(sorted(untaught))}; "
-            f"expected one or more of each class"
-        )
+    check_subsets(videos, rows, is_split)
     out.mkdir(parents=True, exist_ok=True)
     write_videos(out / "videos.csv", sorted(rows, key=lambda row: row.video_id))
     count = Counter(row.subset for row in rows if row.status == "ok")

@@ -178,9 +178,16 @@ def _alone(method: str) -> Iterator[Path]:
         except BlockingIOError:
             print(f"{method}: waiting for another run of this stage to end", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in store.glob("making-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        yield store
+        _remove_half_made(store)
+        try:
+            yield store
+        finally:
+            _remove_half_made(store)
+
+
+def _remove_half_made(store: Path) -> None:
+    for left in store.glob("making-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _make_item(make: Callable[..., int], item: Path, video_id: str, arguments: tuple) -> None:

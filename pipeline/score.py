@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from models import NORMALISATION, build
+from pipeline import SUBSETS
 from pipeline.learning import dataset, engine
 from pipeline.learning.scores import Scores, write_scores
 from pipeline.params import ParamsError, Stream, load
+from pipeline.progress import progress
 from pipeline.videos import read_videos
 
 
@@ -40,7 +41,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
     )
     loader = DataLoader(clips, batch_size=None, num_workers=engine.loader_workers())
     answers = engine.score_views(network, loader, std=std)
-    bar = tqdm(answers, desc=f"score {name}", total=len(videos), unit="video", mininterval=1)
+    bar = progress(answers, desc=f"score {name}", total=len(videos), unit="video")
     logits, probs = map(np.stack, zip(*bar, strict=True))
     scores = Scores(
         stream=name,
@@ -53,7 +54,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_scores(out, scores)
-    for subset in ("train", "val", "test"):
+    for subset in SUBSETS:
         of = scores.subset == subset
         if of.any():
             right = (probs[of].argmax(1) == scores.label[of]).mean()

@@ -9,7 +9,6 @@ Two-Stream draws clips uniformly over classes; iterations are counted in epochs.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import torch
@@ -17,22 +16,33 @@ from torch.utils.data import DataLoader
 
 from models import NORMALISATION, build
 from pipeline.learning import dataset, engine
+from pipeline.learning.curves import write_curve
 from pipeline.params import ParamsError, Stream, load
 from pipeline.videos import read_videos
-
-CURVE = ("epoch", "lr", "train_loss", "train_top1", "val_loss", "val_top1")
 
 
 def run(
     source: Path, weights: Path, curve: Path, *, name: str, stream: Stream, lr: float, seed: int
 ) -> None:
-    """Train one stream on the subset ``train`` of ``source``."""
+    """Train one stream on the subset ``train`` of ``source``.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two classes have a usable clip to train on.
+    """
     videos = read_videos(source / "videos.csv")
     classes = dataset.class_names(videos)
     usable = [video for video in videos if video.status == "ok"]
     training, val = ([v for v in usable if v.subset == subset] for subset in ("train", "val"))
-    if not training:
-        raise ValueError(f"{source}/videos.csv: no usable clip in the subset train")
+    taught = {video.class_name for video in training}
+    if len(taught) < 2:
+        raise ValueError(
+            f"{source}/videos.csv: got usable clips in the subset train of {len(taught)} of "
+            f"{len(classes)} classes, expected some of two or more"
+        )
+    if untaught := [class_name for class_name in classes if class_name not in taught]:
+        print(f"{name}: no usable train clip of the classes: {', '.join(untaught)}")
     mean, std = NORMALISATION[stream.network.name]
     torch.manual_seed(seed)
     network = build(
@@ -69,16 +79,6 @@ def run(
     state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     torch.save({"classes": classes, "state_dict": state}, weights)
     write_curve(curve, rows)
-
-
-def write_curve(path: Path, rows: list[dict]) -> None:
-    """Write one row an epoch as CSV; what was not measured stays empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, CURVE, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if v is not None else "" for k, v in row.items()})
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 
+from pipeline import SUBSETS
 from pipeline.items import Done
 
-SUBSETS = ("train", "val", "test")
 STATUSES = ("ok", "missing", "excluded")
 _ID_BYTES = 120
 

@@ -198,6 +198,41 @@ def test_no_training_clips_no_svm(tmp_path, capsys):
     assert "svm: not fitted: the scores hold training clips of 0 classes" in capsys.readouterr().out
 
 
+def test_a_run_without_an_svm_removes_the_last_ones(tmp_path):
+    for train, files in ((True, OUTS), (False, OUTS[:2])):
+        streams = [make("rgb", train=train)]
+        fuse.run(tmp_path / "out", streams, weights=[1], weighted_of="logits", svm_c=1.0)
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(files)
+
+
+def test_a_failed_write_leaves_the_last_files_whole(tmp_path, monkeypatch):
+    def write(seed):
+        streams = [make("rgb", seed=seed)]
+        fuse.run(tmp_path / "out", streams, weights=[1], weighted_of="logits", svm_c=1.0)
+
+    write(1)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def full(path, *_):
+        path.write_text("half a line")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fuse, "_write_predictions", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(2)
+    after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert after.keys() == before.keys()
+    assert after["predictions.csv"] == before["predictions.csv"]
+
+
+@pytest.mark.parametrize("names", [("rgb", "rgb"), *((name, "rgb") for name in fuse.RESERVED)])
+def test_streams_whose_names_clash_are_refused(tmp_path, names):
+    streams = [make(name, seed=i) for i, name in enumerate(names)]
+    with pytest.raises(ScoresError, match=f"score files: got the name '{names[0]}', expected each"):
+        fuse.run(tmp_path / "out", streams, weights=[1, 1], weighted_of="logits", svm_c=1.0)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_single_stream_is_its_own_average(tmp_path):
     fuse.run(tmp_path / "out", [make("rgb")], weights=[1], weighted_of="logits", svm_c=1.0)
     found = results(tmp_path / "out")
@@ -220,6 +255,9 @@ def test_no_test_clips_is_an_error(tmp_path):
         (["scores/spatial.h5", "scores/warped.h5", "--weights", 1], "each of 2 score files"),
         (["scores/spatial.h5", "scores/warped.h5", "--weights", 0, 0], "weights"),
         (["scores/spatial.h5", "scores/warped.h5", "--weights", 1, -1], "weights"),
+        (["scores/spatial.h5", "scores/warped.h5", "--weights", 1, "nan"], r"got \[1\.0, nan\]"),
+        (["scores/spatial.h5", "scores/warped.h5", "--weights", 1, "inf"], r"got \[1\.0, inf\]"),
+        (["scores/spatial.h5", "./scores/spatial.h5", "--weights", 1, 1], "the name 'spatial'"),
     ],
 )
 def test_the_command_ends_in_one_line(folder, monkeypatch, arguments, said):
@@ -229,8 +267,24 @@ def test_the_command_ends_in_one_line(folder, monkeypatch, arguments, said):
 
 
 def test_the_command_without_params_or_values_says_so(folder, monkeypatch):
-    with pytest.raises(SystemExit, match=r"fuse: params\.yaml: no such file"):
-        call(monkeypatch, "out", "scores/spatial.h5")
+    expected = r"^fuse: params\.yaml: no such file, expected it or --weighted-of, --svm-c$"
+    with pytest.raises(SystemExit, match=expected):
+        call(monkeypatch, "out", "scores/spatial.h5", "--weights", 1)
+
+
+@pytest.mark.parametrize("c", ["0", "-1", "nan", "inf"])
+def test_the_c_of_an_svm_is_above_zero(folder, monkeypatch, c):
+    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    with pytest.raises(SystemExit, match=rf"^fuse: svm_c: got {float(c)}, expected a number above"):
+        call(monkeypatch, "out", "scores/spatial.h5", f"--svm-c={c}")
+
+
+def test_an_out_that_is_a_file_is_one_line(folder, monkeypatch):
+    (folder / "out").write_text("mine")
+    with pytest.raises(SystemExit, match=r"^fuse: [^\n]*out'?$"):
+        call(monkeypatch, "out", "scores/spatial.h5",
+             "--weights", 1, "--weighted-of", "logits", "--svm-c", 1)  # fmt: skip
+    assert (folder / "out").read_text() == "mine"
 
 
 def test_two_files_of_ucf101s_size(tmp_path, monkeypatch):

@@ -13,6 +13,9 @@ from pipeline.videos import read_videos
 CONTENT_SHA256 = "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"  # b"content"
 
 
+SWIM = ("Swim/1.mp4", "Swim/2.mp4")  # a second class, where a test is about the first
+
+
 def settings(**changes):
     values = {
         "name": "mine", "format": "folders", "videos": "", "lists": "", "split": 1,
@@ -50,16 +53,17 @@ def columns(rows, *names):
 
 def test_folders(tmp_path, capsys):
     root = make(
-        tmp_path / "videos", "Run/a.mp4", "Run/deep/b.AVI", "Jump/a.mov", "Jump/notes.txt",
-        "Jump/.c.mp4", ".cache/x.mp4", "README",
+        tmp_path / "videos", "Run/a.mp4", "Run/deep/b.AVI", "Jump/a.mov", "Jump/b.mov",
+        "Jump/notes.txt", "Jump/.c.mp4", ".cache/x.mp4", "README",
     )  # fmt: skip
     (root / "Jump/a.mov").write_bytes(b"content")
     (root / "Swim").mkdir()
-    rows = indexed(root, root, test_fraction=0.0)
-    assert columns(rows, "video_id", "class_name", "label", "subset", "status") == {
-        "Jump/a.mov": ("Jump__a", "Jump", 0, "train", "ok"),
-        "Run/a.mp4": ("Run__a", "Run", 1, "train", "ok"),
-        "Run/deep/b.AVI": ("Run__deep__b", "Run", 1, "train", "ok"),
+    rows = indexed(root, root, test_fraction=0.5)
+    assert columns(rows, "video_id", "class_name", "label", "status") == {
+        "Jump/a.mov": ("Jump__a", "Jump", 0, "ok"),
+        "Jump/b.mov": ("Jump__b", "Jump", 0, "ok"),
+        "Run/a.mp4": ("Run__a", "Run", 1, "ok"),
+        "Run/deep/b.AVI": ("Run__deep__b", "Run", 1, "ok"),
     }
     row = rows["Jump/a.mov"]
     assert row.sha256 == CONTENT_SHA256
@@ -67,7 +71,7 @@ def test_folders(tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()
     assert said == [
         "index: no video in the folders: Swim",
-        "index: 3 videos (3 train, 0 val, 0 test) of 2 classes; 0 missing, 0 excluded, "
+        "index: 4 videos (2 train, 0 val, 2 test) of 2 classes; 0 missing, 0 excluded, "
         "2 other files",
     ]
 
@@ -114,7 +118,7 @@ def test_no_folder(tmp_path):
 
 
 def test_links(tmp_path):
-    root = make(tmp_path / "real", "Run/a.mp4", "Run/b.mp4")
+    root = make(tmp_path / "real", "Run/a.mp4", "Run/b.mp4", *SWIM)
     cache = "cache/files/md5/ab/" + "0" * 30
     make(tmp_path, "outside.mp4", "elsewhere/Run/x.mp4", cache, cache + "1")
     (root / "Run/in.mp4").symlink_to("a.mp4")
@@ -138,13 +142,13 @@ def test_links(tmp_path):
         "Run/pipe.mp4": ("excluded", "not a regular file", ""),
     }  # fmt: skip
     assert {path for path, row in rows.items() if row.status == "ok"} == {
-        "Run/a.mp4", "Run/b.mp4", "Run/in.mp4", "Run/cached.mp4",
+        "Run/a.mp4", "Run/b.mp4", "Run/in.mp4", "Run/cached.mp4", *SWIM,
     }  # fmt: skip
     assert rows["Run/in.mp4"].subset == rows["Run/a.mp4"].subset  # one content
 
 
 def test_a_name_that_is_not_utf8_is_a_row(tmp_path, capsys):
-    root = make(tmp_path / "videos", "Run/a.mp4", "Run/b.mp4", 'Run/new\nline, "q".mp4')
+    root = make(tmp_path / "videos", "Run/a.mp4", "Run/b.mp4", 'Run/new\nline, "q".mp4', *SWIM)
     Path(os.fsdecode(os.fsencode(root) + b"/Run/caf\xe9.mp4")).write_bytes(b"x")
     rows = indexed(root, root)
     assert rows["Run/caf\\udce9.mp4"].reason == "name is not UTF-8"
@@ -153,7 +157,7 @@ def test_a_name_that_is_not_utf8_is_a_row(tmp_path, capsys):
 
 
 def test_a_file_that_cannot_be_read_is_a_row(tmp_path, monkeypatch):
-    root = make(tmp_path / "videos", "Run/a.mp4", "Run/b.mp4", "Run/c.mp4")
+    root = make(tmp_path / "videos", "Run/a.mp4", "Run/b.mp4", "Run/c.mp4", *SWIM)
     hash_of = index.items.hash_of
 
     def refuse(path):
@@ -167,26 +171,72 @@ def test_a_file_that_cannot_be_read_is_a_row(tmp_path, monkeypatch):
 
 
 def test_rows_are_sorted_by_id(tmp_path):
-    root = make(tmp_path / "videos", "a/x.mp4", "a b/x.mp4", "a-b/x.mp4", "A/x.mp4", "a/x!.mp4")
-    rows = indexed(root, root, test_fraction=0.0).values()
+    paths = ("a/x.mp4", "a b/x.mp4", "a-b/x.mp4", "A/x.mp4", "a/x!.mp4")
+    root = make(
+        tmp_path / "videos", *(f"{subset}/{p}" for subset in ("test", "train") for p in paths)
+    )
+    rows = indexed(root, root).values()
     ids = [row.video_id for row in rows]
     assert ids == sorted(ids)
     assert [row.path for row in rows] != sorted(row.path for row in rows)
 
 
-def test_a_class_without_a_usable_train_clip_is_an_error(tmp_path, capsys):
-    root = make(tmp_path / "videos", "Run/a.mp4")
+def test_one_class_to_train_on_is_an_error(tmp_path, capsys):
+    root = make(tmp_path / "videos", "Run/a.mp4", "Run/b.mp4")
     make(tmp_path, "elsewhere/b.mp4")
     (root / "Swim").symlink_to(tmp_path / "elsewhere")
-    expected = r"videos: got no usable train clip of the classes: Swim; expected one or more"
+    expected = r"videos: got usable train clips of 1 of 2 classes \(Run\), expected some of two"
     with pytest.raises(DatasetError, match=expected):
-        indexed(root, root, test_fraction=0.0)
-    assert "Swim (symbolic link out of the dataset's folder)" in capsys.readouterr().out
+        indexed(root, root)
+    said = capsys.readouterr().out
+    assert "Swim (symbolic link out of the dataset's folder)" in said
+    assert "index: no train clip of the classes: Swim\n" in said
     assert not (tmp_path / "index").exists()
 
-    lists = write(tmp_path / "l.csv", "path,label,subset\nRun/a.mp4,Run,train\ngone,Swim,train\n")
-    with pytest.raises(DatasetError, match="train clip of the classes: Swim;"):
+    lists = write(tmp_path / "l.csv", "path,label,subset\nRun/a.mp4,Run,test\ngone,Swim,train\n")
+    with pytest.raises(DatasetError, match=r"train clips of 0 of 2 classes \(none\)"):
         indexed(root, lists, format="csv")
+
+
+def test_a_half_finished_download_is_used_and_keeps_the_labels(tmp_path, capsys):
+    classes = ("Archery", "Bowling", "Crawl", "Diving")
+    lists = tmp_path / "lists"
+    write(lists / "classInd.txt", "".join(f"{i} {name}\n" for i, name in enumerate(classes, 1)))
+    for kind, number in (("train", 2), ("test", 1)):
+        lines = [f"{c}/v_{c}_g0{number}.avi {i}\n" for i, c in enumerate(classes, 1)]
+        write(lists / f"{kind}list01.txt", "".join(lines))
+    root = make(tmp_path / "videos", "Bowling/v_Bowling_g02.avi", "Bowling/v_Bowling_g01.avi",
+                "Diving/v_Diving_g02.avi", "Crawl/v_Crawl_g01.avi")  # fmt: skip
+    rows = indexed(root, lists, format="ucf101", test_fraction=0.0).values()
+    assert {(row.class_name, row.label) for row in rows} == set(zip(classes, range(4), strict=True))
+    assert {row.class_name for row in rows if (row.subset, row.status) == ("train", "ok")} == {
+        "Bowling", "Diving",
+    }  # fmt: skip
+    said = capsys.readouterr().out
+    assert "index: no train clip of the classes: Archery, Crawl\n" in said
+    assert "fractions aren't used" not in said
+
+
+def test_fractions_that_are_not_used_are_said(tmp_path, capsys):
+    root = make(tmp_path / "videos", *(f"{s}/{c}/a.mp4" for s in ("train", "test") for c in "ab"))
+    indexed(root, root, test_fraction=0.0, val_fraction=0.1)
+    said = capsys.readouterr().out.splitlines()
+    assert sum("dataset's fractions aren't used" in line for line in said) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("path,label\na,R\nb,S\n", r"no usable clip of the subset test, .*test_fraction above 0"),
+        ("path,label,subset\na,R,train\nb,S,train\n", "subset test, 0 are listed: expected some"),
+        ("path,label,subset\na,R,train\nb,S,train\nc,S,test\n", "subset test, 1 are listed"),
+    ],
+)
+def test_a_dataset_without_a_test_clip_is_an_error(tmp_path, text, expected):
+    root = make(tmp_path / "videos", "a", "b")
+    with pytest.raises(DatasetError, match=expected):
+        indexed(root, write(tmp_path / "l.csv", text), format="csv", test_fraction=0.0)
+    assert not (tmp_path / "index").exists()
 
 
 # Groups
@@ -204,7 +254,7 @@ def test_groups_are_the_first_capture_over_all_classes(tmp_path):
 
 
 def test_copies_stay_together_but_empty_files_are_no_copies(tmp_path, capsys):
-    root = make(tmp_path / "videos", *(f"Run/{name}.mp4" for name in "abcdefgh"))
+    root = make(tmp_path / "videos", *(f"Run/{name}.mp4" for name in "abcdefgh"), *SWIM)
     for name in "abcd":
         (root / f"Run/{name}.mp4").write_bytes(b"")
     for name in "efg":
@@ -221,8 +271,7 @@ def test_copies_stay_together_but_empty_files_are_no_copies(tmp_path, capsys):
     ("changes", "expected"),
     [
         ({"group_pattern": r"_g(\d+)_"}, r"Run/odd\.mp4: got no match for dataset\.group_pattern"),
-        ({"group_pattern": "("}, r"dataset\.group_pattern: got '\(' .*expected a regular"),
-        ({"group_pattern": "."}, r"test_fraction: got 2 clips in 1 groups.*none is left for test"),
+        ({"group_pattern": "mp"}, r"test_fraction: got 2 clips in 1 groups.*none is left for test"),
         ({"val_fraction": 0.3}, r"val_fraction: got 2 clips in 2 groups.*none is left for val"),
     ],
 )
@@ -232,11 +281,17 @@ def test_groups_that_do_not_work(tmp_path, changes, expected):
         indexed(root, root, **changes)
 
 
+def test_a_pattern_is_refused_before_a_video_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(index.items, "hash_of", lambda path: pytest.fail(f"read {path}"))
+    root = make(tmp_path / "videos", "Run/a_g01_.mp4", "Run/odd.mp4")
+    with pytest.raises(DatasetError, match=r"dataset\.group_pattern"):
+        indexed(root, root, group_pattern=r"_g(\d+)_")
+
+
 def test_a_class_of_one_group_cannot_be_tested(tmp_path):
     root = make(tmp_path / "videos", "Jump/a.mp4", *(f"Run/{i}.mp4" for i in range(9)))
     with pytest.raises(DatasetError, match=r"test_fraction: .* for test of the classes: Jump; "):
         indexed(root, root)
-    assert len(indexed(root, root, test_fraction=0.0)) == 10
 
 
 # CSV
@@ -267,21 +322,23 @@ def test_csv(tmp_path, capsys):
 
 def test_csv_numbers_are_renumbered_in_their_order(tmp_path):
     root = make(tmp_path / "videos", "a", "b", "c", "d")
-    lists = write(tmp_path / "list.csv", "label,path\n10,a\n9,b\n2,c\n09,d\n")
-    rows = indexed(root, lists, format="csv", test_fraction=0.0)
+    lists = write(
+        tmp_path / "list.csv", "label,path,subset\n10,a,train\n9,b,train\n2,c,train\n09,d,test\n"
+    )
+    rows = indexed(root, lists, format="csv")
     assert columns(rows, "class_name", "label") == {
         "a": ("10", 2), "b": ("9", 1), "c": ("2", 0), "d": ("9", 1),
     }  # fmt: skip
 
 
 def test_csv_paths_stay_inside(tmp_path):
-    root = make(tmp_path / "videos", "a.mp4", "b.mp4", "dir/c.mp4")
+    root = make(tmp_path / "videos", "a.mp4", "b.mp4", "dir/c.mp4", *SWIM)
     make(tmp_path, "secret/x.mp4")
     (root / "hole").symlink_to(tmp_path / "secret")
     lists = write(
         tmp_path / "list.csv",
         "path,label\na.mp4,R\nb.mp4,R\n../../../etc/passwd,R\n/etc/passwd,R\ndir/../b.mp4,R\n"
-        "hole/x.mp4,R\ndir,R\n.,R\n",
+        "hole/x.mp4,R\ndir,R\n.,R\n" + "".join(f"{path},S\n" for path in SWIM),
     )
     run(root, lists, tmp_path / "index", settings(format="csv"))
     got = {row.path: row for row in read_videos(tmp_path / "index/videos.csv")}
@@ -296,7 +353,9 @@ def test_csv_paths_stay_inside(tmp_path):
         f"{root}/dir": "not a regular file",
         f"{root}": "not a regular file",
     }
-    assert {path for path, row in got.items() if row.sha256} == {f"{root}/a.mp4", f"{root}/b.mp4"}
+    assert {path for path, row in got.items() if row.sha256} == {
+        f"{root}/{path}" for path in ("a.mp4", "b.mp4", *SWIM)
+    }
 
 
 # Official lists
@@ -388,7 +447,9 @@ def test_no_usable_video_and_long_lists_are_said_in_one_line(tmp_path, capsys):
     with pytest.raises(DatasetError, match=r"videos: none of 12 listed videos can be used \(the "
                        r"first: .*run/00\.avi: no such file\), expected"):  # fmt: skip
         indexed(tmp_path / "videos", lists, format="hmdb51")
-    indexed(make(tmp_path / "videos", "run/00.avi"), lists, format="hmdb51")
+    write(lists / "swim_test_split1.txt", "1.avi 1\n2.avi 2\n")
+    make(tmp_path / "videos", "run/00.avi", "swim/1.avi", "swim/2.avi")
+    indexed(tmp_path / "videos", lists, format="hmdb51")
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("index: missing"))
     assert line.count("run/") == 10 and line.endswith("… (11 in all)")
 

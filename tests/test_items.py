@@ -1,19 +1,34 @@
 """Work on one video is done once, whole or not at all."""
 
+import errno
+import multiprocessing
+import os
+import signal
+import time
+
 import pytest
 
 from pipeline import items
+from pipeline.params import Limits
+
+LIMITS = Limits(seconds_per_video=60.0, max_excluded=1.0)
 
 
 def write_text(folder, video_id, text, log):
     """Stand for a stage's work: write one file, and a line that tells that it was done."""
     with log.open("a") as file:
         file.write(text + "\n")
+    (folder / f"{video_id}.h5").write_text("half")
     if text == "bad":
         raise items.Excluded("not good")
     if text == "crash":
-        (folder / f"{video_id}.h5").write_text("half")
         raise ZeroDivisionError("a bug")
+    if text == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+    if text == "hang":
+        time.sleep(600)
+    if text == "deadly" or (text == "unlucky" and log.read_text().count("unlucky") == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
     (folder / f"{video_id}.h5").write_text(text)
     return len(text)
 
@@ -33,13 +48,13 @@ def stage(tmp_path, monkeypatch):
     monkeypatch.setenv("PIPELINE_WORKERS", "1")
     log = tmp_path / "log"
 
-    def run(texts: dict, setting=1, out="out"):
+    def run(texts: dict, setting=1, out="out", limits=LIMITS):
         log.write_text("")
         jobs = [
             items.Job(video_id=name, key={"t": text, "s": setting}, arguments=(text, log))
             for name, text in texts.items()
         ]
-        done = items.run_jobs("work", write_text, jobs, tmp_path / out)
+        done = items.run_jobs("work", write_text, jobs, tmp_path / out, limits)
         return done, log.read_text().split()
 
     return run
@@ -74,12 +89,100 @@ def test_an_exclusion_is_an_answer_too(stage, tmp_path):
     assert list((tmp_path / "again").iterdir()) == []
 
 
-def test_a_crash_keeps_the_rest_and_leaves_nothing_half_made(stage, tmp_path):
-    with pytest.raises(ZeroDivisionError):
-        stage({"a": "one", "b": "crash"})
-    made = list((tmp_path / ".items/work").iterdir())
-    assert [path.name.startswith("making-") for path in made] == [False]
-    assert stage({"a": "one"}, out="again")[1] == []
+def whole(tmp_path):
+    """List the store's items, having checked that nothing half-made lies beside them."""
+    made = [path.name for path in (tmp_path / ".items/work").iterdir() if path.is_dir()]
+    assert not [name for name in made if name.startswith("making-")]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("crash", "ZeroDivisionError: a bug"),
+        ("deadly", "its worker process died of signal 9, twice (out of memory?)"),
+        ("hang", "took more than 2 s (limits.seconds_per_video)"),
+    ],
+)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_one_bad_video_is_one_row(stage, tmp_path, monkeypatch, text, reason, workers):
+    monkeypatch.setenv("PIPELINE_WORKERS", workers)
+    limits = Limits(seconds_per_video=2.0, max_excluded=0.5)
+    texts = {"a": "one", "b": text, "c": "three", "d": "four"}
+    done, _ = stage(texts, limits=limits)
+    assert {name: one.reason for name, one in done.items()} == {
+        "a": "", "b": reason, "c": "", "d": ""
+    }  # fmt: skip
+    assert len(whole(tmp_path)) == 3
+    # It says nothing about the file, so it is not kept: the next run tries again.
+    assert stage(texts, out="again", limits=limits)[1][0] == text
+
+
+def test_a_worker_that_is_killed_once_costs_nothing(stage, tmp_path):
+    done, worked = stage({"a": "one", "b": "unlucky", "c": "three"})
+    assert not any(one.reason for one in done.values())
+    assert sorted(worked) == ["one", "three", "unlucky", "unlucky"]
+    assert (tmp_path / "out/b.h5").read_text() == "unlucky"
+
+
+def test_a_full_disk_stops_the_stage_and_loses_nothing(stage, tmp_path):
+    with pytest.raises(OSError, match="No space left on device"):
+        stage({"a": "one", "b": "full", "c": "three"})
+    worked = stage({"a": "one", "c": "three"}, out="again")[1]
+    assert "one" not in worked
+    whole(tmp_path)
+
+
+def test_too_many_exclusions_are_an_error_and_lose_nothing(stage):
+    texts = {"a": "one", "b": "bad", "c": "bad"}
+    with pytest.raises(RuntimeError, match=r"2 of 3 videos are excluded.*'b', 'not good'"):
+        stage(texts, limits=Limits(seconds_per_video=60.0, max_excluded=0.6))
+    done, worked = stage(texts, out="again")
+    assert worked == []
+    assert [one.reason for one in done.values()] == ["", "not good", "not good"]
+
+
+def run_beside(folder, log):
+    os.chdir(folder)
+    jobs = [
+        items.Job(video_id=str(n), key={"n": n}, arguments=(f"text{n}", log)) for n in range(12)
+    ]
+    items.run_jobs("work", write_text, jobs, folder / "out", LIMITS)
+
+
+def test_two_runs_at_once_share_the_work(tmp_path):
+    log = tmp_path / "log"
+    context = multiprocessing.get_context("spawn")
+    runs = [context.Process(target=run_beside, args=(tmp_path, log)) for _ in range(2)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+        assert run.exitcode == 0
+    assert sorted(log.read_text().split()) == sorted(f"text{n}" for n in range(12))
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {
+        f"{n}.h5": f"text{n}" for n in range(12)
+    }
+
+
+def test_linking_never_writes_into_what_stands_there(stage, tmp_path, monkeypatch):
+    stage({"a": "one"})
+    monkeypatch.setattr(items.Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(OSError()))
+    stage({"a": "other"})  # no links on this file system: a copy takes the place of a link
+    assert (tmp_path / "out/a.h5").read_text() == "other"
+    item = next((tmp_path / ".items/work").glob("*/a.h5"))
+    assert {path.read_text() for path in item.parents[1].glob("*/a.h5")} == {"one", "other"}
+
+
+def test_prune_removes_what_the_last_run_did_not_use(stage, tmp_path, capsys):
+    stage({"a": "one", "b": "two"})
+    stage({"a": "one", "b": "three"}, out="again")
+    (tmp_path / "out/b.h5").unlink()
+    items.prune()
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == "work: removed 1 items, kept 2; freed 0.0 MB"
+    assert stage({"a": "one", "b": "three"}, out="o3")[1] == []
+    assert stage({"b": "two"}, out="o4")[1] == ["two"]
 
 
 def test_equal_videos_are_computed_once(stage, tmp_path):
@@ -93,7 +196,7 @@ def test_folders_are_linked_file_by_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIPELINE_WORKERS", "1")
     job = items.Job(video_id="v", key={}, arguments=(0,))
-    items.run_jobs("folders", write_folder, [job], tmp_path / "out")
+    items.run_jobs("folders", write_folder, [job], tmp_path / "out", LIMITS)
     names = sorted(path.name for path in (tmp_path / "out/v").iterdir())
     assert names == ["img_00001.jpg", "img_00002.jpg", "img_00003.jpg"]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from models import build, pretrained
+from pipeline import params
 from pipeline.params import ParamsError, load
 
 ROOT = Path(__file__).parents[1]
@@ -36,8 +38,8 @@ def changed(tmp_path):
 
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted(ROOT.glob("presets/*.yaml"))])
 def test_shipped_files_load(path):
-    params = load(path)
-    assert set(params.fuse.streams) <= set(params.streams)
+    loaded = load(path)
+    assert set(loaded.fuse.streams) <= set(loaded.streams)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,32 @@ def test_shipped_files_load(path):
         ("fuse.streams", ["sound"], "fuse.streams: got 'sound', expected some of"),
         ("fuse.weights", {"spatial": 1}, "fuse.weights: got ['spatial'], expected one weight"),
         ("dataset.test_fraction", 1, "leave nothing to train on"),
+        ("dataset.group_pattern", "(", "dataset.group_pattern: got '(' (missing ), unterm"),
+        (
+            "sample.actions.width",
+            225,
+            "width: got 225, expected a number at least 64 and divisible",
+        ),
+        (
+            "sample.actions.height",
+            99,
+            "height: got 99, expected a number at least 64 and divisible",
+        ),
+        ("fuse.streams", [], "fuse.streams: got [], expected one or more, each once"),
+        ("fuse.streams", ["spatial", "spatial"], "fuse.streams: got ['spatial', 'spatial'], exp"),
+        (
+            "fuse.weights",
+            {"spatial": 0, "temporal": 0.0, "warped": 0},
+            "fuse.weights: got {'spatial': 0.0, 'temporal': 0.0, 'warped': 0.0}, expected one or",
+        ),
+        ("streams.spatial.training.scale_jitter", [], "scale_jitter: got [], expected one or more"),
+        ("streams.spatial.training.scale_jitter", [1, 0.5], "got [1.0, 0.5], expected one or more"),
+        ("streams.spatial.training.scale_jitter", [1, 1], "got [1.0, 1.0], expected one or more"),
+        (
+            "streams.warped.network.name",
+            "resnet50",
+            "streams.warped.network.weights: got 'imagenet' for resnet50, expected none, a path",
+        ),
     ],
 )
 def test_bad_values_are_refused(changed, at, value, said):
@@ -83,5 +111,39 @@ def test_a_missing_and_a_broken_file_are_named(tmp_path):
         load(tmp_path / "none.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [1")
-    with pytest.raises(ParamsError, match=r"broken\.yaml: not YAML"):
+    with pytest.raises(ParamsError, match=r"broken\.yaml: not YAML") as caught:
         load(broken)
+    assert "\n" not in str(caught.value)
+    broken.write_bytes(b"name: caf\xe9")
+    with pytest.raises(ParamsError, match=r"broken\.yaml: got .*, expected UTF-8"):
+        load(broken)
+
+
+@pytest.mark.parametrize("name", params.RESERVED)
+def test_a_stream_is_not_called_as_a_column_of_the_results(changed, name):
+    with pytest.raises(ParamsError, match=rf"streams\.{name}: got a name that the results use"):
+        changed(f"streams.{name}", shipped_stream())
+
+
+def shipped_stream():
+    return YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())["streams"][
+        "spatial"
+    ]
+
+
+def test_the_networks_smallest_crop(changed):
+    stream = shipped_stream()
+    stream["network"] = {"name": "cnn_m_2048", "weights": "none", "dropout": 0.5}
+    stream["input"]["crop"] = 41
+    changed("streams.spatial", stream)
+    stream["input"]["crop"] = 40
+    with pytest.raises(ParamsError, match=r"spatial\.input\.crop: got 40, expected at least 41"):
+        changed("streams.spatial", stream)
+
+
+def test_what_params_say_of_the_networks_is_so():
+    assert params.PIP_WEIGHTS == tuple(pretrained._PIP_WEIGHTS)
+    options = {"classes": 2, "channels": 3, "dropout": 0.0, "weights": "none"}
+    build("cnn_m_2048", crop=params.CNN_M_2048_CROP, **options)
+    with pytest.raises(RuntimeError, match="too small"):
+        build("cnn_m_2048", crop=params.CNN_M_2048_CROP - 1, **options)

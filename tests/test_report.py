@@ -2,7 +2,10 @@
 
 import csv
 import json
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 
 from pipeline import report
 
+ROOT = Path(__file__).parents[1]
 OUTS = ("confusion.csv", "confusion.png", "metrics.json", "per_class.csv", "predictions.csv",
         "training.csv", "training.png")  # fmt: skip
 PREDICTIONS = """video_id,truth,rgb,flow,average
@@ -95,11 +99,43 @@ def test_outputs_are_the_same_bytes_each_time(folders):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
+def test_dvc_draws_a_line_for_each_stream(folders):
+    (folders / "curves/flow.csv").write_text(CURVE, encoding="utf-8")
+    run(folders, "results")
+    for name in ("dvc.yaml", "params.yaml", ".dvc/config", ".dvc/plots/streams.json"):
+        (folders / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folders / name)
+    subprocess.run(["git", "init", "-q"], cwd=folders, check=True)
+    done = subprocess.run([sys.executable, "-m", "dvc", "plots", "show", "--json"], cwd=folders,
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    drawn = json.loads(done.stdout)["data"]["training loss"][0]["content"]
+    line = drawn["encoding"]["color"]["field"]
+    lines = {}
+    for row in drawn["data"]["values"]:
+        lines.setdefault(row[line], []).append((row[drawn["encoding"]["x"]["field"]],
+                                                row[drawn["encoding"]["y"]["field"]]))  # fmt: skip
+    assert lines == {name: [("1", "1.5"), ("2", "0.75")] for name in ("rgb", "flow")}
+
+
 def test_no_curves_at_all(folders):
     (folders / "curves/rgb.csv").unlink()
     out = run(folders)
     assert len(rows(out / "training.csv")) == 1
     assert cv2.imread(str(out / "training.png")) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epoch,lr\n1,0.1\n", r"rgb\.csv: got no column train_loss, expected a training curve"),
+        (CURVE.replace("0.75", "little"), r"rgb\.csv: got .*'little', expected a training curve"),
+        (CURVE + "3,0.1\n", r"rgb\.csv: got .*, expected a training curve"),
+    ],
+)
+def test_a_broken_curve_is_named(folders, text, said):
+    (folders / "curves/rgb.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=said):
+        run(folders)
 
 
 def test_command(folders, monkeypatch):

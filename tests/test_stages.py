@@ -1,4 +1,4 @@
-"""decode, flow and warped_flow on files: counts, exclusions, both stores, restarts."""
+"""The stages on files: counts, exclusions, both stores, restarts."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import decode, flow, sample, warped_flow
+from pipeline import decode, flow, sample, train, warped_flow
 from pipeline.items import hash_of
 from pipeline.params import load
 from pipeline.rendering.scene import render
@@ -16,6 +16,7 @@ from pipeline.video import store
 from pipeline.videos import Video, read_videos, write_videos
 
 PARAMS = load(Path(__file__).parents[1] / "params.yaml")
+PARAMS = replace(PARAMS, limits=replace(PARAMS.limits, max_excluded=1.0))
 CODEC = {"vcodec": "libx264", "crf": 10, "pix_fmt": "yuv420p"}
 
 
@@ -50,7 +51,7 @@ def rows(folder):
 @pytest.mark.parametrize("kind", ["hdf5", "jpeg"])
 def test_from_files_to_warped_flow(project, kind):
     params = replace(PARAMS.decode, short_side=96, store=kind)
-    decode.run(Path("index"), Path("frames"), params)
+    decode.run(Path("index"), Path("frames"), params, PARAMS.limits)
     told = rows("frames")
     assert (told["good"].status, told["good"].frames) == ("ok", 5)
     assert told["bad"].status == "excluded"
@@ -58,8 +59,10 @@ def test_from_files_to_warped_flow(project, kind):
     assert told["gone"].status == "missing"
 
     settings = replace(PARAMS.flow, store=kind)
-    flow.run(Path("frames"), Path("flow"), settings)
-    warped_flow.run(Path("frames"), Path("flow"), Path("warped"), settings, PARAMS.warped_flow)
+    flow.run(Path("frames"), Path("flow"), settings, PARAMS.limits)
+    warped_flow.run(
+        Path("frames"), Path("flow"), Path("warped"), settings, PARAMS.warped_flow, PARAMS.limits
+    )
     for folder in ("flow", "warped"):
         told = rows(folder)
         assert (told["good"].status, told["good"].frames) == ("ok", 4)
@@ -72,9 +75,11 @@ def test_from_files_to_warped_flow(project, kind):
 
 
 def test_flow_is_near_the_truth_and_warping_takes_the_camera_out(project, clip):
-    decode.run(Path("index"), Path("frames"), replace(PARAMS.decode, short_side=96))
-    flow.run(Path("frames"), Path("flow"), PARAMS.flow)
-    warped_flow.run(Path("frames"), Path("flow"), Path("warped"), PARAMS.flow, PARAMS.warped_flow)
+    decode.run(Path("index"), Path("frames"), replace(PARAMS.decode, short_side=96), PARAMS.limits)
+    flow.run(Path("frames"), Path("flow"), PARAMS.flow, PARAMS.limits)
+    warped_flow.run(
+        Path("frames"), Path("flow"), Path("warped"), PARAMS.flow, PARAMS.warped_flow, PARAMS.limits
+    )
     true, inner = clip.flow(), np.s_[8:-8, 8:-8]
     plain, warped = (
         store.StoredVideo(Path(name), "good", store.FLOW) for name in ("flow", "warped")
@@ -97,9 +102,11 @@ def test_flow_is_near_the_truth_and_warping_takes_the_camera_out(project, clip):
 def test_a_video_without_a_camera_to_be_found_keeps_its_flow(project):
     grey = np.full((4, 96, 128, 3), 90, np.uint8)
     sample.encode(project / "good.mp4", grey, 25, CODEC)
-    decode.run(Path("index"), Path("frames"), PARAMS.decode)
-    flow.run(Path("frames"), Path("flow"), PARAMS.flow)
-    warped_flow.run(Path("frames"), Path("flow"), Path("warped"), PARAMS.flow, PARAMS.warped_flow)
+    decode.run(Path("index"), Path("frames"), PARAMS.decode, PARAMS.limits)
+    flow.run(Path("frames"), Path("flow"), PARAMS.flow, PARAMS.limits)
+    warped_flow.run(
+        Path("frames"), Path("flow"), Path("warped"), PARAMS.flow, PARAMS.warped_flow, PARAMS.limits
+    )
     with h5py.File("warped/good.h5") as file:
         assert json.loads(file.attrs["made_by"])["pairs_without_homography"] == 3
         assert file["flow_x"].shape == (3,)
@@ -107,17 +114,52 @@ def test_a_video_without_a_camera_to_be_found_keeps_its_flow(project):
 
 def test_a_single_frame_is_excluded(project, clip):
     sample.encode(project / "good.mp4", clip.frames[:1], 25, CODEC)
-    decode.run(Path("index"), Path("frames"), PARAMS.decode)
+    decode.run(Path("index"), Path("frames"), PARAMS.decode, PARAMS.limits)
     assert rows("frames")["good"].reason.startswith("1 frame, at least 2 are needed")
 
 
 def test_a_restart_ends_with_the_same_bytes(project):
-    decode.run(Path("index"), Path("frames"), PARAMS.decode)
-    flow.run(Path("frames"), Path("flow"), PARAMS.flow)
+    decode.run(Path("index"), Path("frames"), PARAMS.decode, PARAMS.limits)
+    flow.run(Path("frames"), Path("flow"), PARAMS.flow, PARAMS.limits)
     first = {path.name: path.read_bytes() for path in Path("flow").iterdir()}
-    flow.run(Path("frames"), Path("again"), PARAMS.flow)
+    flow.run(Path("frames"), Path("again"), PARAMS.flow, PARAMS.limits)
     assert {path.name: path.read_bytes() for path in Path("again").iterdir()} == first
     # Without the item store, from nothing.
     Path(".items").rename("elsewhere")
-    flow.run(Path("frames"), Path("anew"), PARAMS.flow)
+    flow.run(Path("frames"), Path("anew"), PARAMS.flow, PARAMS.limits)
     assert {path.name: path.read_bytes() for path in Path("anew").iterdir()} == first
+
+
+def train_without(tmp_path, monkeypatch, *excluded):
+    """Start to train on three classes of one clip, some of which decode has excluded."""
+    statuses = {c: "excluded" if c in excluded else "ok" for c in ("run", "jump", "swim")}
+    rows = [
+        Video(video_id=name, path=name, dataset="d", class_name=name, label=label, subset="train",
+              sha256="0", status=status, reason="damaged" if status != "ok" else "")
+        for label, (name, status) in enumerate(statuses.items())
+    ]  # fmt: skip
+    write_videos(tmp_path / "videos.csv", rows)
+    shown = []
+    monkeypatch.setattr(
+        train.engine, "train", lambda network, *_, **__: shown.append(network) or []
+    )
+    stream = PARAMS.streams["spatial"]
+    stream = replace(stream, network=replace(stream.network, name="resnet18", weights="none"))
+    train.run(tmp_path, tmp_path / "w.pt", tmp_path / "c.csv", name="rgb", stream=stream, lr=0.1,
+              seed=0)  # fmt: skip
+    return shown[0]
+
+
+def test_a_class_whose_training_clips_were_all_excluded_is_named(tmp_path, monkeypatch, capsys):
+    network = train_without(tmp_path, monkeypatch, "jump")
+    assert network.fc.out_features == 3
+    assert "rgb: no usable train clip of the classes: jump\n" in capsys.readouterr().out
+    train_without(tmp_path, monkeypatch)
+    assert capsys.readouterr().out == ""
+
+
+def test_one_class_left_to_train_on_is_an_error(tmp_path, monkeypatch):
+    expected = r"videos\.csv: got usable clips in the subset train of 1 of 3 classes, expected"
+    with pytest.raises(ValueError, match=expected):
+        train_without(tmp_path, monkeypatch, "jump", "swim")
+    assert not (tmp_path / "w.pt").exists()

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm import tqdm
 
 from models import classifier_of, fold_bn, freeze_bn
 from models.tsn import TSN
 from pipeline.learning import volumes
 from pipeline.params import Training
+from pipeline.progress import progress
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -90,8 +90,8 @@ def train(
     Returns
     -------
     list of dict
-        ``epoch, lr, train_loss, train_top1, val_loss, val_top1``; the last two are None without
-        validation clips.
+        ``epoch, lr, train_loss, train_top1, val_loss, val_top1``; ``lr`` is the mean over the
+        epoch's steps, the last two are None without validation clips.
     """
     on = device()
     model = TSN(network).to(on, memory_format=torch.channels_last)
@@ -103,12 +103,15 @@ def train(
         model.train()
         freeze_bn(network, params.freeze_bn)
         batches = epoch_loader(epoch)
-        bar = tqdm(batches, desc=f"{label} {epoch + 1}/{params.epochs}", unit="batch", leave=False)
-        total = np.zeros(3)
+        bar = progress(
+            batches, desc=f"{label} {epoch + 1}/{params.epochs}", unit="batch", leave=False
+        )
+        total, factors = np.zeros(3), []
         for step, batch in enumerate(bar):
             factor = rate_factor((epoch + step / len(batches)) / params.epochs, params)
             for group in optimiser.param_groups:
                 group["lr"] = group["base_lr"] * factor
+            factors.append(factor)
             loss, right, count = _forward(model, batch, std, on)
             if not torch.isfinite(loss):
                 raise RuntimeError(f"{label}: the loss is {loss.item()} in epoch {epoch + 1}; "
@@ -120,7 +123,7 @@ def train(
             optimiser.step()
             total += loss.item() * count, right, count
             bar.set_postfix_str(f"loss {total[0] / total[2]:.3f}")
-        row = {"epoch": epoch + 1, "lr": lr * rate_factor(epoch / params.epochs, params)}
+        row = {"epoch": epoch + 1, "lr": lr * float(np.mean(factors))}
         row |= {"train_loss": total[0] / total[2], "train_top1": total[1] / total[2]}
         rows.append(row | _validate(model, val_loader, std, on))
         print(

@@ -2,8 +2,8 @@
 
 HDF5: ``video_id`` (N,), ``label`` (N,), ``subset`` (N,), ``logits`` (N, C) and ``probs`` (N, C),
 the means over all views of the logits and of the softmax; attribute ``classes``. Whoever wrote
-such a file, :func:`read_scores` takes it: strings of either kind, floats of any width, rows in any
-order, and datasets it doesn't know.
+such a file, :func:`read_scores` takes it: strings of either kind, floats of any width, labels that
+are whole numbers of any kind, rows in any order, and datasets it doesn't know.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-SUBSETS = ("train", "val", "test")
+from pipeline import SUBSETS
 
 
 class ScoresError(ValueError):
@@ -51,14 +51,17 @@ def write_scores(path: Path, scores: Scores) -> None:
     """Write a score file; the same scores give the same bytes, and a killed writer no file."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     text = h5py.string_dtype()
-    with h5py.File(scratch, "w", track_order=True) as file:
-        file.attrs.create("classes", list(scores.classes), dtype=text)
-        file.create_dataset("video_id", data=scores.video_id.astype(object), dtype=text)
-        file.create_dataset("label", data=scores.label.astype(np.int64))
-        file.create_dataset("subset", data=scores.subset.astype(object), dtype=text)
-        file.create_dataset("logits", data=scores.logits.astype(np.float32))
-        file.create_dataset("probs", data=scores.probs.astype(np.float32))
-    scratch.rename(path)
+    try:
+        with h5py.File(scratch, "w", track_order=True) as file:
+            file.attrs.create("classes", list(scores.classes), dtype=text)
+            file.create_dataset("video_id", data=scores.video_id.astype(object), dtype=text)
+            file.create_dataset("label", data=scores.label.astype(np.int64))
+            file.create_dataset("subset", data=scores.subset.astype(object), dtype=text)
+            file.create_dataset("logits", data=scores.logits.astype(np.float32))
+            file.create_dataset("probs", data=scores.probs.astype(np.float32))
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def read_scores(path: Path) -> Scores:
@@ -67,7 +70,8 @@ def read_scores(path: Path) -> Scores:
     Raises
     ------
     ScoresError
-        If something is missing, of another shape, no number, no probability, or twice there.
+        If something is missing, of another shape, no text or number, no probability, or twice
+        there.
     """
     try:
         with h5py.File(path) as file:
@@ -78,27 +82,49 @@ def read_scores(path: Path) -> Scores:
                     f"{path}: no {missing[0] if missing else 'attribute classes'}, expected "
                     f"{', '.join(wanted)} and the attribute classes"
                 )
-            classes = tuple(_text(np.asarray(file.attrs["classes"])).tolist())
-            data = {name: file[name][()] for name in wanted}
-    except OSError as error:
+            for name in wanted:
+                if not isinstance(file[name], h5py.Dataset):
+                    raise ScoresError(f"{path}: {name} is a group, expected a dataset")
+            data = {name: np.asarray(file[name][()]) for name in wanted}
+            data["classes"] = np.asarray(file.attrs["classes"])
+    except (OSError, KeyError) as error:
         raise ScoresError(f"{path}: not a readable HDF5 file ({error})") from None
     scores = Scores(
         stream=path.stem,
-        classes=classes,
-        video_id=_text(data["video_id"]),
-        label=np.asarray(data["label"]),
-        subset=_text(data["subset"]),
-        logits=np.asarray(data["logits"], np.float32),
-        probs=np.asarray(data["probs"], np.float32),
+        classes=tuple(_text(path, "classes", data).tolist()),
+        video_id=_text(path, "video_id", data),
+        label=_labels(path, data),
+        subset=_text(path, "subset", data),
+        logits=_numbers(path, "logits", data).astype(np.float32),
+        probs=_numbers(path, "probs", data).astype(np.float32),
     )
     _check(path, scores)
     return scores
 
 
-def _text(values: np.ndarray) -> np.ndarray:
-    return np.array(
-        [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in values.ravel()], dtype=str
-    )
+def _text(path: Path, name: str, data: dict[str, np.ndarray]) -> np.ndarray:
+    values = data[name]
+    if values.ndim != 1:
+        raise ScoresError(f"{path}: {name} has shape {values.shape}, expected one dimension")
+    try:
+        texts = [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in values]
+        "".join(texts).encode("utf-8")  # h5py reads other bytes of an attribute as surrogates
+    except UnicodeError as error:
+        raise ScoresError(f"{path}: {name} is not UTF-8 ({error})") from None
+    return np.array(texts, dtype=str)
+
+
+def _numbers(path: Path, name: str, data: dict[str, np.ndarray]) -> np.ndarray:
+    if data[name].dtype.kind not in "fiu":
+        raise ScoresError(f"{path}: {name} has the type {data[name].dtype}, expected numbers")
+    return data[name]
+
+
+def _labels(path: Path, data: dict[str, np.ndarray]) -> np.ndarray:
+    labels = _numbers(path, "label", data)
+    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.rint(labels))).all():
+        raise ScoresError(f"{path}: label holds {labels.ravel()[:3]}..., expected whole numbers")
+    return labels.astype(np.int64)
 
 
 def _check(path: Path, scores: Scores) -> None:
@@ -113,8 +139,7 @@ def _check(path: Path, scores: Scores) -> None:
         raise ScoresError(f"{path}: video_id {str(ids[times > 1][0])!r} is there more than once")
     if len(set(scores.classes)) != kinds:
         raise ScoresError(f"{path}: classes has one name twice")
-    whole = np.issubdtype(scores.label.dtype, np.integer)
-    if not whole or (count and not (0 <= scores.label.min() <= scores.label.max() < kinds)):
+    if count and not (0 <= scores.label.min() <= scores.label.max() < kinds):
         raise ScoresError(f"{path}: label holds {scores.label[:3]}..., expected 0 to {kinds - 1}")
     if unknown := set(scores.subset.tolist()) - set(SUBSETS):
         raise ScoresError(

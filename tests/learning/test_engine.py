@@ -107,10 +107,17 @@ def test_training_learns_and_reports():
     rows = fit(network, replace(PARAMS, epochs=6), val=batches(99))
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert list(rows[0]) == ["epoch", "lr", "train_loss", "train_top1", "val_loss", "val_top1"]
-    assert rows[0]["lr"] == 0.01 and rows[3]["lr"] == pytest.approx(0.005)
     assert rows[0]["train_loss"] > 0.5
     assert rows[-1]["train_loss"] < 0.6 * rows[0]["train_loss"]
     assert rows[-1]["val_top1"] > 0.9 > rows[0]["train_top1"]
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+def test_the_curve_has_the_mean_rate_of_each_epochs_steps(warmup):
+    rows = fit(tiny(), replace(PARAMS, schedule="steps", milestones=(0.75,), warmup=warmup))
+    # Four epochs of three steps: a warm-up over the first goes 0, 1/3, 2/3.
+    first = 0.01 / 3 if warmup else 0.01
+    assert [row["lr"] for row in rows] == pytest.approx([first, 0.01, 0.01, 0.001])
 
 
 def test_two_runs_give_equal_weights_and_another_seed_others():

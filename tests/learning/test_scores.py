@@ -76,6 +76,22 @@ def test_half_precision_is_read(tmp_path):
     np.testing.assert_allclose(read_scores(path).probs, scores.probs, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint8])
+def test_labels_that_are_whole_numbers_are_read(tmp_path, kind):
+    found = read_scores(foreign(tmp_path / "rgb.h5", make(), label=make().label.astype(kind)))
+    same(found, make())
+    assert found.label.dtype == np.int64
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError):
+        write_scores(tmp_path / "rgb.h5", replace(make(), label=np.array(["run"] * 6)))
+    (tmp_path / "folder.h5").mkdir()
+    with pytest.raises(OSError):
+        write_scores(tmp_path / "folder.h5", make())
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.h5"]
+
+
 def test_rows_in_any_order(tmp_path):
     shuffled = make().rows(np.random.default_rng(3).permutation(6))
     read = read_scores(foreign(tmp_path / "flow.h5", shuffled))
@@ -141,7 +157,21 @@ def as_bytes(*values):
         ),
         (bad("label", 3, 3), "label holds .* expected 0 to 2"),
         (lambda s: {"label": s.label.astype(np.int64) - 1}, "label holds .* expected 0 to 2"),
-        (lambda s: {"label": s.label + 0.5}, "label holds .* expected 0 to 2"),
+        (lambda s: {"label": s.label + 0.5}, "label holds .* expected whole numbers"),
+        (lambda s: {"label": s.label + np.nan}, "label holds .* expected whole numbers"),
+        (lambda s: {"label": s.label * 2.0}, "label holds .* expected 0 to 2"),
+        (lambda s: {"label": np.int64(0)}, r"label has shape \(\), expected \(6,\)"),
+        (lambda s: {"video_id": b"v_00"}, r"video_id has shape \(\), expected one dimension"),
+        (lambda s: {"subset": "test"}, r"subset has shape \(\), expected one dimension"),
+        (
+            lambda s: {"video_id": np.array([b"caf\xe9", *[f"{i}".encode() for i in range(5)]])},
+            "video_id is not UTF-8",
+        ),
+        (
+            lambda s: {"logits": s.logits.astype("S9")},
+            r"logits has the type \|S9, expected numbers",
+        ),
+        (lambda s: {"probs": s.probs.astype(bool)}, "probs has the type bool, expected numbers"),
         (
             lambda s: {"subset": as_bytes(*["train"] * 5, "dev")},
             "subset holds 'dev', expected one of train, val, test",
@@ -170,6 +200,19 @@ def test_no_file_no_hdf5_no_classes_and_a_class_twice(tmp_path):
     with h5py.File(path, "a") as file:
         del file.attrs["classes"]
     with pytest.raises(ScoresError, match="no attribute classes"):
+        read_scores(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["classes"] = "run"
+    with pytest.raises(ScoresError, match=r"rgb\.h5: classes has shape \(\), expected one"):
+        read_scores(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["classes"] = np.array([b"run", b"jump", b"caf\xe9"], h5py.string_dtype())
+    with pytest.raises(ScoresError, match=r"rgb\.h5: classes is not UTF-8"):
+        read_scores(path)
+    with h5py.File(path, "a") as file:
+        del file["probs"]
+        file.create_group("probs")
+    with pytest.raises(ScoresError, match=r"rgb\.h5: probs is a group, expected a dataset"):
         read_scores(path)
     path = foreign(tmp_path / "twice.h5", replace(make(), classes=("run", "jump", "run")))
     with pytest.raises(ScoresError, match="one name twice"):
