@@ -25,13 +25,18 @@ _PNG = {"dpi": 110, "metadata": {"Software": None}}
 
 
 def run(fusion: Path, curves: Path, out: Path) -> None:
-    """Write all results into ``out``."""
+    """Write all results into ``out``.
+
+    Raises
+    ------
+    ValueError
+        If a file isn't what ``fuse`` or ``train`` writes; names it.
+    """
+    streams = _read_streams(fusion / "metrics.json")
+    predictions = _read_predictions(fusion / "predictions.csv")
     out.mkdir(parents=True, exist_ok=True)
     for name in ("metrics.json", "predictions.csv"):
         shutil.copyfile(fusion / name, out / name)
-    streams = list(json.loads((fusion / "metrics.json").read_text(encoding="utf-8"))["streams"])
-    with (fusion / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        predictions = list(csv.DictReader(file))
     truth = [row["truth"] for row in predictions]
     answer = [row["average"] for row in predictions]
     classes = sorted(set(truth) | set(answer))
@@ -47,6 +52,31 @@ def run(fusion: Path, curves: Path, out: Path) -> None:
     ]
     _write(out / "training.csv", ("stream", *CURVE), rows)
     _draw_training(out / "training.png", trained)
+
+
+def _read_streams(path: Path) -> list[str]:
+    """List the streams that were fused."""
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["streams"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{path}: got other content, expected the metrics that the stage fuse writes"
+        ) from None
+
+
+def _read_predictions(path: Path) -> list[dict[str, str]]:
+    """Read one row a test video: ``video_id``, ``truth``, and each stream's and fusion's answer."""
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            rows = list(csv.DictReader(file, strict=True))
+        except (csv.Error, UnicodeDecodeError):
+            rows = []
+    if not rows or not {"video_id", "truth", "average"} <= rows[0].keys():
+        raise ValueError(
+            f"{path}: got other content, expected rows with the columns video_id, truth, average, "
+            f"as the stage fuse writes them"
+        )
+    return rows
 
 
 def _write(path: Path, header: tuple, rows: object) -> None:
@@ -115,7 +145,10 @@ def main() -> None:
     parser.add_argument("curves", type=Path, help="folder of the streams' training curves")
     parser.add_argument("out", type=Path, help="folder for the results")
     args = parser.parse_args()
-    run(args.fusion, args.curves, args.out)
+    try:
+        run(args.fusion, args.curves, args.out)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"report: {error}") from None
 
 
 if __name__ == "__main__":

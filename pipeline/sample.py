@@ -117,10 +117,13 @@ def main() -> None:
     parser.add_argument("name", help="a key of params.yaml's sample")
     parser.add_argument("out", type=Path, help="folder for the clips")
     args = parser.parse_args()
-    params = load()
-    if args.name not in params.sample:
-        raise ParamsError(f"sample: no {args.name!r} among {sorted(params.sample)}")
-    run(args.out, params.sample[args.name])
+    try:
+        params = load()
+        if args.name not in params.sample:
+            raise ParamsError(f"sample: no {args.name!r} among {sorted(params.sample)}")
+        run(args.out, params.sample[args.name])
+    except (ParamsError, OSError, RuntimeError) as error:
+        raise SystemExit(f"sample: {error}") from None
 
 
 if __name__ == "__main__":

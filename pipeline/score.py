@@ -22,19 +22,59 @@ from pipeline.progress import progress
 from pipeline.videos import read_videos
 
 
+def read_weights(path: Path) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """Read the classes and the tensors that the stage train kept; nothing is executed.
+
+    Raises
+    ------
+    ValueError
+        If it is another kind of file; names it.
+    """
+    expected = "weights written by the stage train"
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file, expected {expected}")
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever it says of a file that isn't one of its own
+        raise ValueError(f"{path}: not a file of tensors, expected {expected}") from error
+    if not isinstance(kept, dict) or not {"classes", "state_dict"} <= kept.keys():
+        raise ValueError(f"{path}: no classes and state_dict in it, expected {expected}")
+    return kept["classes"], kept["state_dict"]
+
+
 def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) -> None:
-    """Score all usable clips of ``source`` with one stream's weights."""
-    videos = [video for video in read_videos(source / "videos.csv") if video.status == "ok"]
-    kept = torch.load(weights, map_location="cpu", weights_only=True)
+    """Score all usable clips of ``source`` with one stream's weights.
+
+    Raises
+    ------
+    ValueError
+        If there is no usable clip, or the weights are of another network or other classes.
+    """
+    listed = read_videos(source / "videos.csv")
+    videos = [video for video in listed if video.status == "ok"]
+    if not videos:
+        raise ValueError(f"{source}/videos.csv: got no usable clip, expected some to score")
+    classes, state = read_weights(weights)
+    if classes != dataset.class_names(listed):
+        raise ValueError(
+            f"{weights}: got weights of other classes than {source}/videos.csv has, expected the "
+            f"same {len(dataset.class_names(listed))}"
+        )
     network = build(
         stream.network.name,
-        classes=len(kept["classes"]),
+        classes=len(classes),
         channels=dataset.channels_of(stream),
         crop=stream.input.crop,
         dropout=0.0,
         weights="none",
     )
-    network.load_state_dict(kept["state_dict"])
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError):
+        raise ValueError(
+            f"{weights}: got weights of another network or input, expected {stream.network.name} "
+            f"over {dataset.channels_of(stream)} channels"
+        ) from None
     mean, std = NORMALISATION[stream.network.name]
     clips = dataset.TestingClips(
         source, videos, stream, mean, snippets=stream.testing.frames, crops=stream.testing.crops
@@ -45,7 +85,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
     logits, probs = map(np.stack, zip(*bar, strict=True))
     scores = Scores(
         stream=name,
-        classes=tuple(kept["classes"]),
+        classes=tuple(classes),
         video_id=np.array([video.video_id for video in videos]),
         label=np.array([video.label for video in videos]),
         subset=np.array([video.subset for video in videos]),
@@ -69,10 +109,14 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="the stream's trained weights")
     parser.add_argument("out", type=Path, help="score file to write")
     args = parser.parse_args()
-    params = load()
-    if args.stream not in params.streams:
-        raise ParamsError(f"streams: no {args.stream!r} among {sorted(params.streams)}")
-    run(args.source, args.weights, args.out, name=args.stream, stream=params.streams[args.stream])
+    try:
+        params = load()
+        if args.stream not in params.streams:
+            raise ParamsError(f"streams: no {args.stream!r} among {sorted(params.streams)}")
+        run(args.source, args.weights, args.out, name=args.stream,
+            stream=params.streams[args.stream])  # fmt: skip
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"score: {engine.one_line(error)}") from None
 
 
 if __name__ == "__main__":

@@ -89,11 +89,14 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="file for the trained weights")
     parser.add_argument("curve", type=Path, help="CSV file for the training curve")
     args = parser.parse_args()
-    params = load()
-    if args.stream not in params.streams:
-        raise ParamsError(f"streams: no {args.stream!r} among {sorted(params.streams)}")
-    run(args.source, args.weights, args.curve, name=args.stream,
-        stream=params.streams[args.stream], lr=params.lr, seed=params.seed)  # fmt: skip
+    try:
+        params = load()
+        if args.stream not in params.streams:
+            raise ParamsError(f"streams: no {args.stream!r} among {sorted(params.streams)}")
+        run(args.source, args.weights, args.curve, name=args.stream,
+            stream=params.streams[args.stream], lr=params.lr, seed=params.seed)  # fmt: skip
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"train: {engine.one_line(error)}") from None
 
 
 if __name__ == "__main__":

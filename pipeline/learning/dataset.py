@@ -40,7 +40,13 @@ class Clips(Dataset):
     def open(self, number: int) -> store.StoredVideo:
         """Open one clip's stored pictures."""
         names = store.FLOW if self.is_flow else store.FRAMES
-        return store.StoredVideo(self.folder, self.videos[number].video_id, names)
+        video_id = self.videos[number].video_id
+        try:
+            return store.StoredVideo(self.folder, video_id, names)
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # h5py names no file
+            raise OSError(f"{self.folder / video_id}.h5: can't be read: {error}") from None
 
     def snippet(self, video: store.StoredVideo, start: int) -> tuple[np.ndarray, np.ndarray]:
         """Read one snippet: codes (H, W, C) uint8, and the offsets (C,) float32 to subtract."""

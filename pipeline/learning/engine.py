@@ -29,6 +29,12 @@ def loader_workers() -> int:
     return int(asked) if asked else max(1, len(os.sched_getaffinity(0)) // 2)
 
 
+def one_line(error: Exception) -> str:
+    """Say an error in one line: of one in a loading process, what was raised there."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    return lines[-1].partition(": ")[2] if "Original Traceback" in str(error) else lines[0]
+
+
 def parameter_groups(network: nn.Module, lr: float, params: Training) -> list[dict]:
     """Group the parameters by rate and decay.
 
