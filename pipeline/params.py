@@ -21,7 +21,7 @@ from pipeline.strict import Bounds, ParamsError, parse
 
 PATH = Path("params.yaml")
 # What the stage fuse calls its own columns and answers, so no stream may be called that.
-RESERVED = ("video_id", "truth", "average", "weighted", "svm")
+RESERVED = ("video_id", "truth", "average", "weighted", "svm", "class", "videos")
 # models/ knows both; they stand here too so that params are checked without torch.
 PIP_WEIGHTS = ("efficientnet_lite0",)
 CNN_M_2048_CROP = 41
