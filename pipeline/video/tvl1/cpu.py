@@ -65,7 +65,8 @@ class _Level:
 
 @kernels.outer
 def _refine(
-    first, packed, u, p, linear, inside, stride, limit, theta, taut, warps, iterations, epsilon, size
+    first, packed, u, p, linear, inside, stride, limit, theta, taut, warps, iterations, epsilon,
+    size,
 ):  # fmt: skip
     """Do all warps of a level, as one call from Python: a call costs as much as rows of pixels."""
     height, width = first.shape
