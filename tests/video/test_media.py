@@ -131,3 +131,12 @@ def test_a_playlist_reaches_no_other_file(tmp_path):
     playlist.write_text(f"#EXTM3U\n#EXTINF:2,\nhttp://localhost/{path.name}\n#EXT-X-ENDLIST\n")
     with pytest.raises(media.MediaError):
         frames_of(playlist)
+    playlist.write_text(f"ffconcat version 1.0\nfile {path.name}\n")
+    with pytest.raises(media.MediaError, match="the file names other files or addresses, expected"):
+        frames_of(playlist)
+
+
+def test_a_file_that_cannot_be_opened_says_nothing_about_its_content(tmp_path):
+    """The item store would keep a MediaError for good."""
+    with pytest.raises(RuntimeError, match=r"gone\.mp4: can't be read: No such file"):
+        frames_of(tmp_path / "gone.mp4")
