@@ -193,6 +193,10 @@ def break_(root):
     for _ in range(9):  # the script and eight frames
         at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
     (bad / "between.flv").write_bytes(data[:at])
+    encode(bad / "between.mp4", PICTURES, "-c:v", "rawvideo", "-pix_fmt", "rgb24", "-f", "mov",
+           "-movflags", "+faststart")  # fmt: skip
+    data = (bad / "between.mp4").read_bytes()
+    (bad / "between.mp4").write_bytes(data[: -3 * PICTURES[0].size])
     (bad / "empty.mp4").touch()
     (bad / "text.mp4").write_text("no video\n" * 99)
     ffmpeg(*SOUND, bad / "sound.mp4")
@@ -220,6 +224,7 @@ def break_(root):
 
 BAD = dict.fromkeys(TRUNCATED, "truncated") | {
     "between.flv": r"truncated: the header promises 1\.00 s, the last frame is at 0\.58 s",
+    "between.mp4": r"truncated: the header promises media data up to byte \d+, the file has \d+",
     "empty.mp4": r"the file is empty \(0 bytes\)",
     "text.mp4": "damaged or truncated: .*Invalid data found",
     "sound.mp4": "the file has no video stream",

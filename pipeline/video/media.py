@@ -1,9 +1,9 @@
 """Video files to frames, through ffmpeg.
 
 ffmpeg ends with status 0 on a truncated file and OpenCV stops silently, so a file counts as whole
-only if ffmpeg has nothing to complain about and what the headers of an AVI, FLV, Ogg or ASF file
-promise is there. What can't be known: a program or transport stream, a fragmented MP4, a GIF or a
-Y4M that was cut between frames promises nothing and looks whole.
+only if ffmpeg has nothing to complain about and what the headers of an MP4, AVI, FLV, Ogg or ASF
+file promise is there. What can't be known: a program or transport stream, a fragmented MP4, a GIF
+or a Y4M that was cut between frames promises nothing and looks whole.
 """
 
 import math
@@ -204,12 +204,31 @@ def _lack(file: BinaryIO, count: int) -> str:
     head = file.read(16)
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return _avi_lack(file, size, count)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return _mp4_lack(file, size)
     if head.startswith(b"FLV"):
         return _flv_lack(file, size)
     if head.startswith(b"OggS"):
         return _ogg_lack(file, size)
     if head == bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"):
         return _asf_lack(file, size)
+    return ""
+
+
+def _mp4_lack(file: BinaryIO, size: int) -> str:
+    """See that the media data of an MP4 or MOV ends before the file does."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        box = file.read(16)
+        length = int.from_bytes(box[:4], "big")
+        if length == 1:
+            length = int.from_bytes(box[8:16], "big")
+        if length < 8:  # 0: up to the end, wherever that is
+            return ""
+        at += length
+        if box[4:8] == b"mdat" and at > size:
+            return f"the header promises media data up to byte {at}, the file has {size}"
     return ""
 
 
