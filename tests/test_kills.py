@@ -1,8 +1,10 @@
 """Killed at any moment, or on a full disk: nothing is lost, mixed or done twice."""
 
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -52,8 +54,7 @@ def kill(victim, dvc, rng):
         workers = [worker for stage in stages for worker in stage.children()]
         found = {"worker": workers, "stage": stages}.get(victim, [])
         if victim == "group":
-            for process in [psutil.Process(dvc.pid), *stages, *workers]:
-                process.kill()
+            os.killpg(dvc.pid, signal.SIGKILL)
         elif found:
             rng.choice(found).kill()
         else:
@@ -80,15 +81,9 @@ class Chain:
                 break
             self.go_on()
         kill(victim, self.run, rng)
-        if victim == "worker":
-            return  # the run goes on by itself
-        try:
-            self.run.wait(0.2 if victim == "stage" else None)
-        except subprocess.TimeoutExpired:
-            pass
-        self.note()
-        if victim != "stage":
-            self.run = project.start(self.folder)
+        if victim in ("dvc", "group"):
+            self.run.wait()
+            self.go_on()
 
     def note(self):
         """Check that what was whole once is still the same file on disk."""
@@ -103,7 +98,7 @@ class Chain:
             self.ends += 1
             self.made = {}
             forget(self.folder)
-        else:
+        elif self.run.returncode != -signal.SIGKILL:
             said = project.said(self.folder)
             for words, name in TORN.items():
                 if words in said:
@@ -113,6 +108,7 @@ class Chain:
             else:
                 assert "failed to reproduce" in said, said
                 assert "exited with -9" in said, said
+        self.note()
         self.run = project.start(self.folder)
 
     def check(self):
