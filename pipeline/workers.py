@@ -12,7 +12,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    as_completed,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +27,7 @@ from typing import NamedTuple
 _TIMED_OUT = 124  # a worker's exit status, as `timeout` has it
 _LOST = "its worker process died"
 _DEVICES = Path("/dev")
+_PATIENCE = 30  # seconds for a cluster to answer
 
 
 class Task(NamedTuple):
@@ -233,7 +241,7 @@ def _on_cluster(
         raise RuntimeError(
             "DASK_SCHEDULER_ADDRESS is set, but Dask isn't installed: pip install -e '.[cluster]'"
         ) from None
-    with Client(address, timeout=30) as client:
+    with Client(address, timeout=_PATIENCE) as client:
         pool = client.get_executor(pure=False, retries=0)
         calls = {task.name: (_guarded, function, task.arguments, seconds, 1) for task in tasks}
         futures = {pool.submit(*call): name for name, call in calls.items()}
@@ -243,6 +251,15 @@ def _on_cluster(
                 yield futures[future], future.result()
             except KilledWorker:
                 suspects.append(futures[future])
+            except (ImportError, RuntimeError) as error:
+                # Raised by the worker, or by the scheduler, which reads the tasks as well.
+                raise RuntimeError(
+                    f"the cluster at {address} can't do this stage's work: "
+                    f"{error.__cause__ or error}; start its scheduler and workers where this "
+                    "project is installed"
+                ) from None
+            except CancelledError:
+                raise RuntimeError(f"the cluster at {address} is gone") from None
         # Dask also blames tasks that waited on the same worker: who is to blame dies again alone.
         for name in suspects:
             try:
