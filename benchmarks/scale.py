@@ -10,10 +10,12 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -41,7 +43,7 @@ def main():
         result = measure(work, args)
     finally:
         if not args.keep:
-            shutil.rmtree(work)
+            shutil.rmtree(work, ignore_errors=True)
     show(result)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +75,6 @@ def measure(work, args):
     write_lists(work / "lists", [*train, train[0].replace(".avi", "x.avi")], test)
     step("one clip added")
     check(project, len(train + test) + 1, "up to date" not in steps["one clip added"]["said"])
-    step("nothing to do again")
     stages = {name: one.pop("stages") for name, one in steps.items() if one.pop("said") or True}
     return {
         "machine": machine(),
@@ -174,9 +175,13 @@ def timed(project, name, command):
     with log.open("w") as said:
         start = time.monotonic()
         process = subprocess.Popen(command, cwd=project, env=env, stdout=said,
-                                   stderr=subprocess.STDOUT)  # fmt: skip
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - start
+                                   stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        finally:
+            seconds = time.monotonic() - start
+            with suppress(ProcessLookupError):  # a killed dvc leaves its stage running
+                os.killpg(process.pid, signal.SIGTERM)
     text = log.read_text("utf-8", "replace")
     if status:
         raise SystemExit(f"{' '.join(command)}: ended with {status}:\n{text[-2000:]}")
