@@ -179,9 +179,9 @@ def _heard(said: Iterable[str]) -> tuple[list[str], list[tuple[int, int]]]:
         if level == "verbose":
             if scaled and who.startswith("[Parsed_scale_"):
                 sizes.append((int(scaled[1]), int(scaled[2])))
-        elif level != "warning" or _is_loss(who, text):
+        elif len(complaints) < 99 and (level != "warning" or _is_loss(who, text)):
             complaints.append(text)
-    return complaints[:99], sizes
+    return complaints, sizes
 
 
 def _is_loss(who: str, warning: str) -> bool:
