@@ -214,7 +214,8 @@ def visible_gpus() -> list[str]:
 def end_with_dvc() -> None:
     """End this stage when the ``dvc`` that started it is killed; started by hand, it goes on.
 
-    Else it would write into the out folder while the next ``dvc repro`` tries to remove that.
+    Else it would write into the out while the next ``dvc repro`` removes it, or after that one has
+    made it anew with other params.
     """
     if "DVC_STAGE" in os.environ:
         _end_with(os.getppid())
