@@ -18,14 +18,12 @@ STAGES = {"decode": "frames", "flow": "flow", "warped_flow": "warped_flow"}
 _YAML = YAML(typ="safe", pure=True)
 
 
-def make(folder: Path, **flow) -> Path:
+def make(folder: Path) -> Path:
     """Copy the project's tracked files to ``folder``, with clips and params that take seconds."""
     told = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in told.stdout.splitlines():
-        if (
-            name.split("/")[0] in (".dvc", "dvc.yaml", "models", "pipeline")
-            and (ROOT / name).is_file()
-        ):
+        copied = name.split("/")[0] in (".dvc", "dvc.yaml", "models", "pipeline")
+        if copied and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
@@ -41,20 +39,9 @@ def make(folder: Path, **flow) -> Path:
     tree["decode"]["short_side"] = SIDE
     tree["flow"]["backend"] = "opencv"  # the one that needs no compiling
     tree["flow"]["tvl1"] |= {"scales": 2, "warps": 1}
-    tree["flow"] |= flow
-    write_params(folder, tree)
-    return folder
-
-
-def write_params(folder: Path, tree: dict) -> None:
-    """Write ``params.yaml``."""
     with (folder / "params.yaml").open("w") as file:
         _YAML.dump(tree, file)
-
-
-def read_params(folder: Path) -> dict:
-    """Read ``params.yaml``."""
-    return _YAML.load((folder / "params.yaml").read_text())
+    return folder
 
 
 def _pictures(seed: int) -> np.ndarray:
@@ -87,9 +74,9 @@ def run(folder: Path, **options) -> str:
 
 def results(folder: Path) -> dict[str, bytes]:
     """Read all that the stages made, and ``dvc.lock``."""
-    files = [path for out in STAGES.values() for path in (folder / "data" / out).rglob("*")]
-    files = {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
-    return files | {"dvc.lock": (folder / "dvc.lock").read_bytes()}
+    paths = [path for out in STAGES.values() for path in (folder / "data" / out).rglob("*")]
+    paths = [path for path in [*paths, folder / "dvc.lock"] if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def whole_items(folder: Path) -> dict[Path, int]:
