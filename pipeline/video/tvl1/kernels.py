@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.core.compiler import Compiler
 from numba.extending import intrinsic
 
-MARGIN = 8  # values before a row's first pixel: 32 bytes, one AVX register
+MARGIN = 16  # values before a row's first pixel, and what a row is rounded up to: one AVX-512 vector
 BORDER = 4  # zero pixels around a packed image: a cubic kernel reaches two pixels out
 
 
@@ -38,7 +38,7 @@ outer = njit(**_options)
 row_kernel = njit(pipeline_class=_NoAlias, forceinline=True, **_options)
 
 _ONE, _HALF, _ZERO = np.float32(1), np.float32(0.5), np.float32(0)
-_U1, _U2, _U3, _U4, _U8 = (np.uint64(i) for i in (1, 2, 3, 4, 8))
+_U1, _U2, _U3, _U4 = (np.uint64(i) for i in (1, 2, 3, 4))
 _LEAST_GRADIENT = np.float32(1e-30)
 
 
@@ -269,7 +269,7 @@ def solve(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, inside, height, widt
     ``inside`` is 1 for the pixels of a row and 0 right of them. Returns the iterations done.
     """
     enough = np.float32(epsilon * epsilon * height * width)
-    stride, whole = np.uint64(stride), np.uint64((width + 7) // 8) * _U8
+    stride, whole = np.uint64(stride), np.uint64(-(-width // MARGIN) * MARGIN)
     start = stride + np.uint64(MARGIN)
     for done in range(iterations):
         change = np.float64(
