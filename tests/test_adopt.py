@@ -103,6 +103,15 @@ def test_the_jpeg_bytes_are_the_tools_own():
     assert [path.name for path in Path("out").iterdir()] == ["run"]
 
 
+def test_fields_may_be_called_without_flow():
+    """As some of mmaction2's lists and configurations have them."""
+    four("mmaction2")
+    for file in Path("source").rglob("flow_*.jpg"):
+        file.rename(file.with_name(file.name.removeprefix("flow_")))
+    packed("mmaction2")
+    assert {(row.status, row.frames) for row in staged().values()} == {("ok", 3)}
+
+
 def drop(name):
     return lambda folder: (folder / name).unlink()
 
