@@ -1,4 +1,4 @@
-"""Time the TV-L1 backends side by side, on the same frames, in one run.
+"""Time TV-L1's backends and their peers on the same frames, in one run.
 
 Agreement is asserted first. Rounds are interleaved, so that a busy machine slows all alike; a
 ratio is the median of the rounds' ratios. See ``benchmarks/README.md``.
@@ -6,24 +6,29 @@ ratio is the median of the rounds' ratios. See ``benchmarks/README.md``.
 
 import argparse
 import dataclasses
+import importlib.metadata
 import json
+import multiprocessing
 import platform
+import resource
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import cv2
-import llvmlite
-import numba
+import llvmlite.binding
 import numpy as np
 
 from pipeline import params
-from pipeline.video.tvl1 import METHOD_VERSION, Settings, tvl1, tvl1_pair
+from pipeline.video.tvl1 import METHOD_VERSION, Settings, choose, tvl1
 
 SHORT_SIDE = 256
+# What dense_flow and denseflow leave at OpenCV's defaults; its CUDA class has no median.
+PAPERS = {
+    "scales": 5, "scale_step": 0.8, "warps": 5, "iterations": 300, "epsilon": 0.01, "median": 0,
+}  # fmt: skip
+BASE = "OpenCV TV-L1, its defaults"
 
 
 def main():
@@ -31,36 +36,43 @@ def main():
     parser.add_argument("--frames", type=Path, help="a video; without it frames are made")
     parser.add_argument("--pairs", type=int, default=4, help="pairs of frames a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2, help="of each contender that has threads")
+    parser.add_argument("--short-side", type=int, default=SHORT_SIDE)
     parser.add_argument("--middlebury", type=Path, help="folder of pairs with ground truth")
+    parser.add_argument("--memory-pairs", type=int, default=1000, help="0 to leave memory out")
     parser.add_argument("--out", type=Path, help="where to write all this as JSON")
     args = parser.parse_args()
 
-    production = Settings(**dataclasses.asdict(params.load().flow.tvl1))
-    frames = read(args.frames, args.pairs + 1) if args.frames else made(args.pairs + 1)
-    cv2.setNumThreads(1)
+    shipped = Settings(**dataclasses.asdict(params.load().flow.tvl1))
+    count = args.pairs + 1
+    frames = read(args.frames, count, args.short_side) if args.frames else made(count)
+    cv2.setNumThreads(args.threads)
+    methods = contenders(shipped)
     result = {
-        "machine": machine(),
+        "machine": machine() | {"threads": args.threads},
         "frames": {"from": args.frames.name if args.frames else "made", "shape": frames.shape},
-        "settings": dataclasses.asdict(production),
-        "parity": parity(frames, production),
-        "speed": speed(frames, production, args.rounds),
+        "settings": dataclasses.asdict(shipped),
+        "parity": parity(frames, shipped),
+        "speed": speed(frames, methods, args.rounds),
     }
     if args.middlebury:
-        result["endpoint_error_px"] = errors(args.middlebury, production)
+        result["endpoint_error_px"] = errors(args.middlebury, methods)
+    if args.memory_pairs:
+        result["peak_memory_mb"] = memory(frames, shipped, args.memory_pairs)
     show(result)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def read(path, count):
-    """Read the first frames of a video as (T, H, W) grey, the short side 256."""
+def read(path, count, short_side):
+    """Read the first frames of a video as (T, H, W) grey."""
     video, frames = cv2.VideoCapture(str(path)), []
     while len(frames) < count:
         good, frame = video.read()
         if not good:
             raise SystemExit(f"{path}: {len(frames)} frames, expected at least {count}")
-        scale = SHORT_SIDE / min(frame.shape[:2])
+        scale = short_side / min(frame.shape[:2])
         size = [round(side * scale) for side in frame.shape[1::-1]]
         frames.append(cv2.cvtColor(cv2.resize(frame, size), cv2.COLOR_BGR2GRAY))
     return np.stack(frames)
@@ -84,109 +96,114 @@ def made(count, height=SHORT_SIDE, width=340):
     return np.stack(frames)
 
 
-def parity(frames, settings):
-    """Assert that cpu and opencv agree without the median filter, which they place differently."""
-    plain = dataclasses.replace(settings, median=0)
-    ours, theirs = (tvl1(frames[:3], plain, name) for name in ("cpu", "opencv"))
-    apart = np.abs(ours - theirs).max(axis=1)
-    codes = [np.clip(np.rint(255 * (flow + 20) / 40), 0, 255) for flow in (ours, theirs)]
-    found = {
-        "mean_px": float(apart.mean()),
-        "within_0.1_px": float((apart <= 0.1).mean()),
-        "codes_within_one": float((np.abs(codes[0] - codes[1]) <= 1).mean()),
-    }
-    if found["within_0.1_px"] < 0.99 or found["codes_within_one"] < 0.995:
-        raise AssertionError(f"cpu and opencv disagree: {found}")
+def parity(frames, shipped):
+    """Assert that the backends agree at the papers' settings, where medians don't differ."""
+    papers = dataclasses.replace(shipped, **PAPERS)
+    theirs, found = tvl1(frames[:3], papers, "opencv"), {}
+    for backend in sorted({"cpu", choose("auto")}):
+        ours = tvl1(frames[:3], papers, backend)
+        apart = np.abs(ours - theirs).max(axis=1)
+        codes = [np.clip(np.rint(255 * (flow + 20) / 40), 0, 255) for flow in (ours, theirs)]
+        found[backend] = {
+            "mean_px": float(apart.mean()),
+            "within_0.1_px": float((apart <= 0.1).mean()),
+            "codes_within_one": float((np.abs(codes[0] - codes[1]) <= 1).mean()),
+        }
+        if found[backend]["within_0.1_px"] < 0.99 or found[backend]["codes_within_one"] < 0.995:
+            raise AssertionError(f"{backend} and opencv disagree: {found}")
     return found
 
 
-def contenders(frames, settings):
-    """Name what is timed: a function to run, the pairs that it computes and OpenCV's threads."""
-    pairs = len(frames) - 1
-    plain = dataclasses.replace(settings, median=0)
-    filtered = dataclasses.replace(settings, median=5)
-    pool = ThreadPoolExecutor(2)
-
-    def together(chosen):
-        list(pool.map(lambda _: tvl1(frames, chosen, "cpu"), range(2)))
-
-    def each(compute):
-        for first, second in pairwise(frames):
-            compute(first, second, None)
-
+def contenders(shipped):
+    """Name what is timed: functions from frames (T, H, W) to fields (T - 1, 2, H, W)."""
+    papers = dataclasses.replace(shipped, **PAPERS)
+    opencv = dataclasses.replace(papers, median=5)
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     farneback = cv2.FarnebackOpticalFlow_create()
-    timed = {
-        "cpu, 1 thread": (partial(tvl1, frames, settings, "cpu"), pairs, 1),
-        "cpu, 2 videos side by side": (partial(together, settings), 2 * pairs, 1),
-        "cpu without median, 1 thread": (partial(tvl1, frames, plain, "cpu"), pairs, 1),
-        "cpu without median, 2 videos": (partial(together, plain), 2 * pairs, 1),
-    }
-    for threads in (1, 2):
-        of = f", {threads} thread{'s' * (threads > 1)}"
-        timed |= {
-            f"OpenCV defaults{of}": (partial(tvl1, frames, filtered, "opencv"), pairs, threads),
-            f"OpenCV without median{of}": (partial(tvl1, frames, plain, "opencv"), pairs, threads),
-            f"OpenCV DIS medium{of}": (partial(each, dis.calc), pairs, threads),
-            f"OpenCV Farneback{of}": (partial(each, farneback.calc), pairs, threads),
-        }
-    return timed
+
+    def each(compute):
+        return lambda frames: np.stack([compute(*pair) for pair in pairwise(frames)])
+
+    def by(method):
+        return each(lambda first, second: method.calc(first, second, None).transpose(2, 0, 1))
+
+    timed = {}
+    for backend in sorted({"cpu", choose("auto")}):
+        timed[f"{backend}, as shipped"] = lambda f, b=backend: tvl1(f, shipped, b)
+        timed[f"{backend}, the papers' settings"] = lambda f, b=backend: tvl1(f, papers, b)
+    timed[BASE] = lambda frames: tvl1(frames, opencv, "opencv")
+    timed["OpenCV TV-L1 without median"] = lambda frames: tvl1(frames, papers, "opencv")
+    try:
+        from skimage.registration import optical_flow_tvl1
+    except ImportError:
+        print("scikit-image isn't installed and left out (pip install -e '.[bench]')")
+    else:
+        timed["scikit-image TV-L1, its defaults"] = each(
+            lambda first, second: optical_flow_tvl1(first, second)[::-1]  # rows first
+        )
+    return timed | {"OpenCV DIS medium": by(dis), "OpenCV Farneback": by(farneback)}
 
 
-def speed(frames, settings, rounds):
+def speed(frames, methods, rounds):
     """Time all contenders in turn, ``rounds`` times after a warm-up; rates in pairs/s.
 
     Pairs per CPU second, over all threads, stay meaningful when other programs take the cores.
     """
-    timed = contenders(frames, settings)
-    for name, (run, _, _) in contenders(frames[:2], settings).items():
-        if not name.startswith("OpenCV d"):  # minutes, and nothing there to warm
-            run()
-    rates = {name: [] for name in timed}
-    work = {name: [] for name in timed}
+    for name, run in methods.items():
+        if not name.startswith("OpenCV TV-L1"):  # seconds, and nothing there to warm
+            run(frames[:3])
+    rates, work = ({name: [] for name in methods} for _ in range(2))
     for _ in range(rounds):
-        for name, (run, pairs, threads) in timed.items():
-            cv2.setNumThreads(threads)
+        for name, run in methods.items():
             start, spent = time.perf_counter(), time.process_time()
-            run()
-            rates[name].append(pairs / (time.perf_counter() - start))
-            work[name].append(pairs / (time.process_time() - spent))
-    base = rates["OpenCV defaults, 2 threads"]
+            run(frames)
+            rates[name].append((len(frames) - 1) / (time.perf_counter() - start))
+            work[name].append((len(frames) - 1) / max(time.process_time() - spent, 1e-9))
     return {
         name: {
             "pairs_per_s": statistics.median(values),
             "iqr": float(np.subtract(*np.percentile(values, [75, 25]))),
             "pairs_per_cpu_s": statistics.median(work[name]),
-            "times_opencv_defaults_2_threads": statistics.median(
-                mine / theirs for mine, theirs in zip(values, base, strict=True)
+            "times_opencv_defaults": statistics.median(
+                mine / theirs for mine, theirs in zip(values, rates[BASE], strict=True)
             ),
         }
         for name, values in rates.items()
     }
 
 
-def errors(folder, settings):
+def errors(folder, methods):
     """Mean endpoint errors on Middlebury's grey pairs, px; unknown pixels are left out."""
-    plain = dataclasses.replace(settings, median=0)
-    filtered = dataclasses.replace(settings, median=5)
-    methods = {
-        "cpu, median 0": (plain, "cpu"),
-        "cpu, median 5": (filtered, "cpu"),
-        "OpenCV without median": (plain, "opencv"),
-        "OpenCV defaults": (filtered, "opencv"),
-    }
-    found = {}
+    found = {name: {} for name in methods}
     for pair in sorted(path.parent for path in folder.glob("*/flow10.flo")):
-        first, second = (cv2.imread(str(pair / f"frame{k}.png"), 0) for k in (10, 11))
+        frames = np.stack([cv2.imread(str(pair / f"frame{k}.png"), 0) for k in (10, 11)])
         truth = cv2.readOpticalFlow(str(pair / "flow10.flo")).transpose(2, 0, 1)
         known = (np.abs(truth) < 1e8).all(axis=0)
-        found[pair.name] = {
-            name: float(np.hypot(*(tvl1_pair(first, second, *how) - truth))[known].mean())
-            for name, how in methods.items()
-        }
-    if not found:
+        for name, run in methods.items():
+            error = np.hypot(*(run(frames)[0] - truth))[known]
+            found[name][pair.name] = float(error.mean())
+    if not found[BASE]:
         raise SystemExit(f"{folder}: no */flow10.flo, expected Middlebury's folders")
     return found
+
+
+def memory(frames, shipped, pairs):
+    """Measure the peak memory of a process that computes few pairs, and of one that does many."""
+    context = multiprocessing.get_context("spawn")
+    found = {}
+    for count in (pairs // 10, pairs):
+        with context.Pool(1) as pool:
+            found[f"{count} pairs"] = pool.apply(
+                _peak, (frames, shipped, count, cv2.getNumThreads())
+            )
+    return found
+
+
+def _peak(frames, settings, count, threads):
+    cv2.setNumThreads(threads)
+    for _ in range(count // (len(frames) - 1)):
+        tvl1(frames, settings, choose("auto"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def machine():
@@ -194,27 +211,31 @@ def machine():
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
+    names = ("numpy", "numba", "llvmlite", "opencv-contrib-python-headless", "torch")
     return {
         "cpu": model or platform.processor(),
         "vectors": llvmlite.binding.get_host_cpu_name(),
         "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": numba.__version__,
-        "llvmlite": llvmlite.__version__,
-        "opencv": cv2.__version__,
+        "versions": {name: importlib.metadata.version(name) for name in names},
         "method_version": METHOD_VERSION,
     }
 
 
 def show(result):
     """Print the tables."""
-    print(f"{result['frames']}\nparity {result['parity']}\n")
-    print(f"| {'what':32} | pairs/s |   IQR | pairs/CPU-s | times OpenCV |\n|---|---|---|---|---|")
+    print(
+        f"{result['frames']}, {result['machine']['threads']} threads\nparity {result['parity']}\n"
+    )
+    found = result.get("endpoint_error_px", {})
+    pairs = list(next(iter(found.values()), {}))
+    heads = ["pairs/s", "IQR", "pairs/CPU-s", "times OpenCV", *(f"{p}, px" for p in pairs)]
+    print(f"| what | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
     for name, row in result["speed"].items():
         rate, spread, work, times = row.values()
-        print(f"| {name:32} | {rate:7.2f} | {spread:5.2f} | {work:11.2f} | {times:12.1f} |")
-    for pair, row in result.get("endpoint_error_px", {}).items():
-        print(pair, *(f"{name} {value:.3f} px;" for name, value in row.items()))
+        cells = [f"{rate:.2f}", f"{spread:.2f}", f"{work:.2f}", f"{times:.1f}"]
+        print(f"| {name} | {' | '.join([*cells, *(f'{found[name][p]:.3f}' for p in pairs)])} |")
+    for what, peak in result.get("peak_memory_mb", {}).items():
+        print(f"peak memory after {what}: {peak:.0f} MB")
 
 
 if __name__ == "__main__":

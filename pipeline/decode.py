@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline import items
+from pipeline import items, workers
 from pipeline.params import Decode, Limits, load
 from pipeline.video import media, store
 from pipeline.videos import read_videos, with_result, write_videos
@@ -84,8 +84,9 @@ def run(index: Path, out: Path, params: Decode, limits: Limits) -> None:
         for video in videos
         if video.status == "ok"
     ]
-    done = items.run_jobs("decode", decode_video, jobs, out, limits)
-    write_videos(out / "videos.csv", [with_result(video, done) for video in videos])
+    with items.out_folder(out) as folder:
+        done = items.run_jobs("decode", decode_video, jobs, folder, limits)
+        write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
 
 
 def main() -> None:
@@ -94,6 +95,7 @@ def main() -> None:
     parser.add_argument("index", type=Path, help="folder of videos.csv, made by the stage index")
     parser.add_argument("out", type=Path, help="folder for the stored frames")
     args = parser.parse_args()
+    workers.end_with_dvc()
     try:
         params = load()
         run(args.index, args.out, params.decode, params.limits)

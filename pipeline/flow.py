@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline import items
+from pipeline import items, workers
 from pipeline.params import Flow, Limits, load
 from pipeline.video import store, tvl1
 from pipeline.videos import read_videos, with_result, write_videos
@@ -108,8 +108,9 @@ def run(frames: Path, out: Path, params: Flow, limits: Limits) -> None:
         )
         for video, (source, sha256) in zip(usable, sources, strict=True)
     ]
-    done = items.run_jobs("flow", make, jobs, out, limits)
-    write_videos(out / "videos.csv", [with_result(video, done) for video in videos])
+    with items.out_folder(out) as folder:
+        done = items.run_jobs("flow", make, jobs, folder, limits)
+        write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
 
 
 def main() -> None:
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("frames", type=Path, help="folder of stored frames")
     parser.add_argument("out", type=Path, help="folder for the stored flow")
     args = parser.parse_args()
+    workers.end_with_dvc()
     try:
         params = load()
         run(args.frames, args.out, params.flow, params.limits)

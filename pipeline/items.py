@@ -7,6 +7,10 @@ computes one, a killed stage goes on where it stopped, and going back to old set
 Items are made in a temporary folder and renamed when whole, then hard-linked into the out folder
 (copied where the file system has no links): item, out and DVC's cache are one file on disk.
 
+A stage may outlive the ``dvc`` that started it, and a worker its stage. Nothing that such a one
+still writes ends in an item or in an out folder that another run made: see :func:`out_folder` and
+:func:`_make_item`.
+
 ``python -m pipeline.items --prune`` removes the items that the last run of each stage didn't use.
 """
 
@@ -15,9 +19,11 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +77,48 @@ def hash_of(path: Path) -> str:
     return total.hexdigest()
 
 
+@contextmanager
+def out_folder(out: Path) -> Iterator[Path]:
+    """Make a stage's out folder; give a path that leads to it and to no later folder of that name.
+
+    A later ``dvc repro`` removes the folder and lets another run make it anew, perhaps with other
+    params, while this run still goes on. By the path given here nothing can be written into a
+    folder that was removed, nor into the one in its place.
+
+    Raises
+    ------
+    OSError
+        If something can't be written.
+    RuntimeError
+        If the folder was removed or replaced.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    handle = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    folder = Path(f"/proc/self/fd/{handle}")
+    try:
+        yield folder
+    except OSError as error:
+        if not _stands(out, handle):
+            raise RuntimeError(
+                f"{out} was removed while this run wrote to it, by a later one; so this one ends. "
+                "What it has made is kept."
+            ) from None
+        for name in ("filename", "filename2"):
+            if given := getattr(error, name):
+                setattr(error, name, str(given).replace(str(folder), str(out)))
+        raise _plainly(error, out) from None
+    finally:
+        os.close(handle)
+
+
+def _stands(out: Path, handle: int) -> bool:
+    """Say whether ``out`` still is the folder that was opened (its inode can't be used again)."""
+    try:
+        return os.path.samestat(out.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
 def run_jobs(
     method: str, make: Callable[..., int], jobs: Sequence[Job], out: Path, limits: Limits
 ) -> dict[str, Done]:
@@ -87,7 +135,7 @@ def run_jobs(
         kept as well. What else goes wrong with one video excludes it from this run alone.
     jobs : sequence of Job
     out : Path
-        The stage's out folder.
+        The stage's out folder, from :func:`out_folder`.
     limits : Limits
         Seconds a video, and the share of videos that may be excluded.
 
@@ -119,18 +167,20 @@ def run_jobs(
             for item, group in todo.items()
         ]
         bar = progress(total=len(jobs), initial=len(done), desc=method, unit="video")
+        running = workers.run(_make_item, tasks, limits.seconds_per_video)
         computed = 0
-        for item, failure in workers.run(_make_item, tasks, limits.seconds_per_video):
-            for job in todo[item]:
-                done[job.video_id] = (
-                    Done(0, failure, False) if failure
-                    else _finish(item, job.video_id, out, reused=False)
-                )  # fmt: skip
-                computed += done[job.video_id].frames
-                rate = computed / max(bar.format_dict["elapsed"], 1e-3)
-                bar.set_postfix_str(f"{rate:.1f} frames/s", False)
-                bar.update()
-        bar.close()
+        # Closed before an error is told: the bar, whose line comes first, and what still runs.
+        with closing(bar), closing(running):
+            for item, failure in running:
+                for job in todo[item]:
+                    done[job.video_id] = (
+                        Done(0, failure, False) if failure
+                        else _finish(item, job.video_id, out, reused=False)
+                    )  # fmt: skip
+                    computed += done[job.video_id].frames
+                    rate = computed / max(bar.format_dict["elapsed"], 1e-3)
+                    bar.set_postfix_str(f"{rate:.1f} frames/s", False)
+                    bar.update()
         _note_used(store, items.values())
     result = {job.video_id: done[job.video_id] for job in jobs}
     _conclude(method, result, bar.format_dict["elapsed"], limits.max_excluded)
@@ -186,26 +236,64 @@ def _alone(method: str) -> Iterator[Path]:
 
 
 def _remove_half_made(store: Path) -> None:
+    """Remove what killed workers left. One that still lives loses its folder in one step."""
     for left in store.glob("making-*"):
-        shutil.rmtree(left, ignore_errors=True)
+        # File by file, it could be renamed to an item with half of them gone.
+        with suppress(FileNotFoundError):  # it was renamed to an item just now
+            _remove(left)
+    for doomed in store.glob("removing-*"):
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _remove(item: Path) -> None:
+    """Remove an item whole or not at all, whenever this process is killed."""
+    doomed = item.with_name(f"removing-{uuid.uuid4().hex}")
+    item.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _make_item(make: Callable[..., int], item: Path, video_id: str, arguments: tuple) -> None:
     """Make one item in a folder of its own, then rename it: it is there whole or not at all."""
     if item.is_dir():
         return  # by a worker that was taken for dead
-    scratch = item.with_name(f"making-{item.name}")
-    shutil.rmtree(scratch, ignore_errors=True)
+    # A name that no other has: a killed stage's worker may still be at work on the same item.
+    scratch = item.with_name(f"making-{item.name}-{uuid.uuid4().hex}")
     scratch.mkdir()
     try:
-        told = {"frames": make(scratch, video_id, *arguments), "reason": ""}
+        told = _make(make, scratch, video_id, arguments) | {"name": video_id}
+        (scratch / "item.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
+        try:
+            scratch.rename(item)
+        except OSError:
+            if not item.is_dir():  # else that worker was faster
+                raise
+    except (OSError, RuntimeError) as error:
+        raise _plainly(error, item.parent) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _make(make: Callable[..., int], scratch: Path, video_id: str, arguments: tuple) -> dict:
+    """Call the method; give what the item's ``item.json`` tells."""
+    try:
+        return {"frames": make(scratch, video_id, *arguments), "reason": ""}
     except Excluded as reason:
         shutil.rmtree(scratch)
         scratch.mkdir()
-        told = {"frames": 0, "reason": str(reason)}
-    told["name"] = video_id
-    (scratch / "item.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
-    scratch.rename(item)
+        return {"frames": 0, "reason": str(reason)}
+
+
+def _plainly(error: OSError | RuntimeError, where: Path) -> OSError | RuntimeError:
+    """Give what went wrong with a file in one line that names it.
+
+    HDF5 tells of a full disk in many lines, and not always as an OSError; a plain write names no
+    file.
+    """
+    if found := re.search(r"\bfilename = '(.*?)'.*?\berrno = (\d+)", str(error), re.DOTALL):
+        return OSError(int(found[2]), os.strerror(int(found[2])), found[1])
+    if isinstance(error, OSError) and error.errno and error.filename is None:
+        return OSError(error.errno, error.strerror, str(where))
+    return error
 
 
 def _finish(item: Path, video_id: str, out: Path, *, reused: bool) -> Done:
@@ -254,7 +342,7 @@ def prune() -> None:
                     # A file that DVC's cache holds too stays on disk until `dvc gc`.
                     size, links = file.stat().st_size, file.stat().st_nlink
                     freed, shared = freed + size * (links == 1), shared + size * (links > 1)
-                shutil.rmtree(item)
+                _remove(item)
                 count += 1
             print(
                 f"{store.name}: removed {count} items, kept {len(used)}; freed {freed / 1e6:.1f} "

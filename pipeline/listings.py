@@ -81,7 +81,7 @@ def read_folders(root: Path) -> Listing:
 
     A video is a file with one of :data:`SUFFIXES`, whatever its case. Names that start with a dot
     are passed over. A linked folder is not entered; it counts as one video, for the index to
-    exclude.
+    exclude. So does a folder that is named like a video and has none in it.
     """
     folders = sorted(e.name for e in root.iterdir() if e.is_dir() and not e.name.startswith("."))
     split = [name for name in folders if name.lower() in _SUBSET_FOLDERS]
@@ -94,7 +94,7 @@ def read_folders(root: Path) -> Listing:
     rows, others = [], 0
     for path in _walk(root, PurePosixPath()):
         parts, is_folder = PurePosixPath(path).parts, (root / path).is_dir()
-        if PurePosixPath(path).suffix.lower() not in SUFFIXES and not is_folder:
+        if not _named_like_a_video(path) and not is_folder:
             others += 1
             continue
         if len(parts) < depth + (1 if is_folder else 2):
@@ -119,15 +119,22 @@ def printable(name: str) -> str:
 
 
 def _walk(root: Path, folder: PurePosixPath) -> Iterator[str]:
-    """Yield the files below ``folder`` and the linked folders, relative to ``root``."""
+    """Yield the files below ``folder``, and the folders that stand for a video (see above)."""
     for entry in sorted(os.scandir(root / folder), key=lambda entry: entry.name):
         path = folder / entry.name
         if entry.name.startswith("."):
             continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(root, path)
-        else:
+        if not entry.is_dir(follow_symlinks=False):
             yield str(path)
+            continue
+        inner = list(_walk(root, path))
+        yield from inner
+        if folder.parts and _named_like_a_video(path) and not any(map(_named_like_a_video, inner)):
+            yield str(path)
+
+
+def _named_like_a_video(path: str | PurePosixPath) -> bool:
+    return PurePosixPath(path).suffix.lower() in SUFFIXES
 
 
 def read_csv(path: Path) -> Listing:

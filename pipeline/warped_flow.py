@@ -19,7 +19,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pipeline import items
+from pipeline import items, workers
 from pipeline.params import Flow, Limits, WarpedFlow, load
 from pipeline.video import camera, store, tvl1
 from pipeline.videos import read_videos, with_result, write_videos
@@ -147,8 +147,9 @@ def run(
                     arguments=(frames, flow, hashes, params, warped, version),
                 )
             )
-    done = items.run_jobs("warped_flow", warp_video, jobs, out, limits)
-    write_videos(out / "videos.csv", [with_result(video, done) for video in videos])
+    with items.out_folder(out) as folder:
+        done = items.run_jobs("warped_flow", warp_video, jobs, folder, limits)
+        write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
 
 
 def main() -> None:
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("flow", type=Path, help="folder of stored flow")
     parser.add_argument("out", type=Path, help="folder for the warped flow")
     args = parser.parse_args()
+    workers.end_with_dvc()
     try:
         params = load()
         run(args.frames, args.flow, args.out, params.flow, params.warped_flow, params.limits)

@@ -2,7 +2,8 @@
 
 ``PIPELINE_WORKERS`` sets the number of processes; ``DASK_SCHEDULER_ADDRESS`` names a cluster whose
 workers share this file system. Neither bears on results. A task that a worker dies of, or that
-takes too long, fails alone: the rest goes on.
+takes too long, fails alone: the rest goes on. Where this machine has several GPUs, each process
+sees one of them, in turn; a Dask worker sees what ``CUDA_VISIBLE_DEVICES`` gave it at its start.
 """
 
 import multiprocessing
@@ -11,13 +12,23 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    as_completed,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 _TIMED_OUT = 124  # a worker's exit status, as `timeout` has it
 _LOST = "its worker process died"
+_DEVICES = Path("/dev")
+_PATIENCE = 30  # seconds for a cluster to answer
 
 
 class Task(NamedTuple):
@@ -86,6 +97,18 @@ def _guarded(function: Callable[..., None], arguments: tuple, seconds: float, th
     return ""
 
 
+def _guarded_here(*call) -> str:
+    """Do as :func:`_guarded` in a process of our own."""
+    try:
+        return _guarded(*call)
+    except OSError:
+        # The stage ends and says why. After a failed write HDF5 would go on about it while this
+        # process ends, in tracebacks that bury that line.
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a descriptor, not a path
+            os.dup2(nowhere.fileno(), 2)
+        raise
+
+
 def _on_this_machine(
     function: Callable[..., None], tasks: Sequence[Task], seconds: float
 ) -> Iterator[tuple[Path, str]]:
@@ -95,8 +118,9 @@ def _on_this_machine(
     processes = min(count(), len(tasks))
     left = {task.name: (function, task.arguments, seconds, count() // processes) for task in tasks}
     while left:
+        turns = context.Value("i", 0)
         with ProcessPoolExecutor(
-            processes, context, initializer=_end_with, initargs=(os.getpid(),)
+            processes, context, initializer=_start, initargs=(os.getpid(), turns)
         ) as pool:
             running = _Few(pool, left, processes)
             try:
@@ -130,7 +154,7 @@ class _Few:
         """Yield (name, failure) as tasks end."""
         while True:
             for name, call in self.waiting:
-                self.futures[self.pool.submit(_guarded, *call)] = name
+                self.futures[self.pool.submit(_guarded_here, *call)] = name
                 if len(self.futures) >= self.limit:
                     break
             if not self.futures:
@@ -164,17 +188,59 @@ def _alone(context, *call) -> str:
 def _call_and_send(send, parent: int, call: tuple) -> None:
     _end_with(parent)
     try:
-        send.send(_guarded(*call))
+        send.send(_guarded_here(*call))
     except (OSError, ImportError) as error:
         send.send(error)
 
 
-def _end_with(parent: int) -> None:
-    """End this process when the stage is killed."""
+def _start(parent: int, turns) -> None:
+    """Set up a pool's process: one GPU, and an end when the stage ends."""
+    _end_with(parent)
+    if len(gpus := visible_gpus()) > 1:
+        with turns:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turns.value % len(gpus)]
+            turns.value += 1
+
+
+def visible_gpus() -> list[str]:
+    """List the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    # CUDA counts from 0 whatever the numbers of those that a container was given.
+    nodes = [path for path in _DEVICES.glob("nvidia*") if path.name[6:].isdigit()]
+    return [str(number) for number in range(len(nodes))]
+
+
+def end_with_dvc() -> None:
+    """End this stage when the ``dvc`` that started it is killed; started by hand, it goes on.
+
+    Else it would write into the out while the next ``dvc repro`` removes it, or after that one has
+    made it anew with other params.
+    """
+    if "DVC_STAGE" not in os.environ:
+        return
+    parent = os.getppid()
+    try:
+        by_shell = Path(f"/proc/{parent}/comm").read_text().strip().endswith("sh")
+        dvc = _parent_of(parent)
+    except OSError:  # it is dead already
+        os._exit(1)
+    # Some shells take the command's place, others stay between it and dvc, and outlive dvc.
+    _end_with(parent, of=dvc if by_shell else None)
+
+
+def _parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _end_with(parent: int, of: int | None = None) -> None:
+    """End this process when its parent is killed, or when that loses its own parent ``of``."""
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
+        with suppress(OSError):
+            while os.getppid() == parent and (of is None or _parent_of(parent) == of):
+                time.sleep(1)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -190,17 +256,32 @@ def _on_cluster(
         raise RuntimeError(
             "DASK_SCHEDULER_ADDRESS is set, but Dask isn't installed: pip install -e '.[cluster]'"
         ) from None
-    with Client(address, timeout=30) as client:
+    with Client(address, timeout=_PATIENCE) as client:
         pool = client.get_executor(pure=False, retries=0)
-        futures = {
-            pool.submit(_guarded, function, task.arguments, seconds, 1): task.name for task in tasks
-        }
+        calls = {task.name: (_guarded, function, task.arguments, seconds, 1) for task in tasks}
+        futures = {pool.submit(*call): name for name, call in calls.items()}
+        suspects = []
         for future in as_completed(futures):
             try:
-                failure = future.result()
+                yield futures[future], future.result()
             except KilledWorker:
-                failure = (
+                suspects.append(futures[future])
+            except (ImportError, RuntimeError) as error:
+                # Raised by the worker, or by the scheduler, which reads the tasks as well.
+                raise RuntimeError(
+                    f"the cluster at {address} can't do this stage's work: "
+                    f"{error.__cause__ or error}; start its scheduler and workers where this "
+                    "project is installed"
+                ) from None
+            except CancelledError:
+                raise RuntimeError(f"the cluster at {address} is gone") from None
+        # Dask also blames tasks that waited on the same worker: who is to blame dies again alone.
+        for name in suspects:
+            try:
+                yield name, pool.submit(*calls[name]).result()
+            except KilledWorker:
+                yield (
+                    name,
                     f"{_LOST} again and again (out of memory, or more than {seconds:g} s, "
-                    "limits.seconds_per_video)"
+                    "limits.seconds_per_video)",
                 )
-            yield futures[future], failure

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -172,6 +173,89 @@ def test_linking_never_writes_into_what_stands_there(stage, tmp_path, monkeypatc
     assert (tmp_path / "out/a.h5").read_text() == "other"
     item = next((tmp_path / ".items/work").glob("*/a.h5"))
     assert {path.read_text() for path in item.parents[1].glob("*/a.h5")} == {"one", "other"}
+
+
+def write_late(folder, video_id, go_on):
+    """Stand for work that outlives its stage's folders."""
+    (folder.parents[2] / "started").touch()
+    while not go_on.exists():
+        time.sleep(0.01)
+    (folder / f"{video_id}.h5").write_text("late")
+    return 1
+
+
+def run_late(folder, kind):
+    os.chdir(folder)
+    job = items.Job(video_id="v", key={"late": 1}, arguments=(folder / "go_on",))
+    try:
+        with items.out_folder(Path("out")) as out:
+            if kind == "links":
+                items.run_jobs("work", write_late, [job], out, LIMITS)
+            else:
+                write_late(folder / ".items/work/x", "v", folder / "go_on")
+            (out / "videos.csv").write_text("late")
+    except RuntimeError as error:
+        raise SystemExit(str(error)) from None
+
+
+@pytest.mark.parametrize("kind", ["links", "table"])
+@pytest.mark.parametrize("again", [True, False])
+def test_a_run_left_over_writes_nothing_into_another_runs_folder(tmp_path, capfd, kind, again):
+    """Its out folder was removed and made anew, as a later `dvc repro` does."""
+    (tmp_path / ".items/work/x").mkdir(parents=True)
+    left_over = multiprocessing.get_context("spawn").Process(target=run_late, args=(tmp_path, kind))
+    left_over.start()
+    while not (tmp_path / "started").exists():
+        time.sleep(0.01)
+    (tmp_path / "out").rmdir()
+    if again:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/v.h5").write_text("other params")
+    (tmp_path / "go_on").touch()
+    left_over.join()
+    assert left_over.exitcode == 1
+    assert "out was removed while this run wrote to it" in capfd.readouterr().err
+    found = {path.name: path.read_text() for path in (tmp_path / "out").glob("*")}
+    assert found == ({"v.h5": "other params"} if again else {})
+
+
+def make_late(item, go_on):
+    items._make_item(write_late, item, "v", (go_on,))
+
+
+def test_a_worker_left_over_harms_no_item(tmp_path):
+    """It works on while another run clears up after it and makes the same item."""
+    store = tmp_path / ".items/work"
+    store.mkdir(parents=True)
+    arguments = (store / "key", tmp_path / "go_on")
+    context = multiprocessing.get_context("spawn")
+    for cleared in (True, False):
+        worker = context.Process(target=make_late, args=arguments)
+        worker.start()
+        while not (tmp_path / "started").exists():
+            time.sleep(0.01)
+        if cleared:
+            items._remove_half_made(store)
+        (tmp_path / "other").touch()
+        items._make_item(write_late, store / "key", "v", (tmp_path / "other",))
+        (store / "key/v.h5").write_text("whole")
+        (tmp_path / "go_on").touch()
+        worker.join()
+        assert worker.exitcode == (1 if cleared else 0)
+        assert [path.name for path in store.iterdir()] == ["key"]
+        assert (store / "key/v.h5").read_text() == "whole"
+        for name in ("started", "go_on", "other"):
+            (tmp_path / name).unlink()
+        items._remove(store / "key")
+
+
+def test_hdf5s_report_of_a_full_disk_is_told_in_a_line(tmp_path):
+    def fail(*_):
+        raise RuntimeError("Can't close (failed:\n, filename = '/v.h5', errno = 28, error = 'x'")
+
+    with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: '/v.h5'$"):
+        items._make_item(fail, tmp_path / "key", "v", ())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_prune_removes_what_the_last_run_did_not_use(stage, tmp_path, capsys):

@@ -106,7 +106,7 @@ def test_a_change_reaches_what_depends_on_it_alone(clone, at, value, stages):
     before = (clone / "params.yaml").read_text()
     edit(clone, at, value)
     try:
-        assert would_run(clone) == stages
+        assert would_run(clone) == stages | {"check"}
     finally:
         (clone / "params.yaml").write_text(before)
     assert would_run(clone) == set()
@@ -117,6 +117,16 @@ def test_a_forced_run_ends_with_the_same_bytes(clone):
     shutil.rmtree(clone / ".items")
     run(clone, "dvc", "repro", "--force")
     assert (clone / "dvc.lock").read_bytes() == before
+
+
+@pytest.mark.parametrize("at", ["streams.spatial.speed", "extra"])
+def test_a_key_that_no_stage_reads_is_refused_too(clone, at):
+    before = (clone / "params.yaml").read_text()
+    edit(clone, at, 3)
+    done = subprocess.run(["dvc", "repro"], cwd=clone, capture_output=True, text=True)
+    (clone / "params.yaml").write_text(before)
+    assert done.returncode != 0
+    assert f"{at}: unknown key" in done.stderr
 
 
 def test_bad_params_are_refused_before_any_work(clone):

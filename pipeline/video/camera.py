@@ -136,24 +136,19 @@ def _match(previous: Features, current: Features, radius: float) -> tuple[np.nda
     """Pair key points that are each other's nearest descriptor within the search window."""
     if len(previous.points) < 1 or len(current.points) < 1:
         return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
-    binary = previous.descriptors.dtype == np.uint8
-    if binary:
-        distance = _hamming(previous.descriptors, current.descriptors)
-    else:
-        a, b = previous.descriptors, current.descriptors
-        distance = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * (a @ b.T)
-    offset = np.abs(previous.points[:, None] - current.points[None]).max(2)
-    distance = np.where(offset <= radius, distance, np.inf)
-    there, back = distance.argmin(1), distance.argmin(0)
-    index = np.arange(len(there))
-    mutual = (back[there] == index) & np.isfinite(distance[index, there])
+    x, y = (np.abs(np.subtract.outer(previous.points[:, k], current.points[:, k])) for k in (0, 1))
+    near = (np.maximum(x, y) <= radius).astype(np.uint8)
+    there = _nearest(previous.descriptors, current.descriptors, near)
+    back = _nearest(current.descriptors, previous.descriptors, np.ascontiguousarray(near.T))
+    mutual = (there >= 0) & (back[there] == np.arange(len(there)))
     return previous.points[mutual], current.points[there[mutual]]
 
 
-def _hamming(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Count differing bits of binary descriptors: (N, M) float32."""
-    left, right = (np.unpackbits(x, axis=1).astype(np.float32) for x in (a, b))
-    return left.sum(1)[:, None] + right.sum(1)[None] - 2 * (left @ right.T)
+def _nearest(a: np.ndarray, b: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Find for each descriptor of ``a`` the nearest of ``b`` that is allowed: (N,), -1 for none."""
+    binary = a.dtype == np.uint8
+    kind, norm = (cv2.CV_32S, cv2.NORM_HAMMING) if binary else (cv2.CV_32F, cv2.NORM_L2)
+    return cv2.batchDistance(a, b, kind, normType=norm, K=1, mask=allowed)[1][:, 0]
 
 
 def _moved_corners(
@@ -211,6 +206,6 @@ def warp_to_previous(
 
 def displacement(homography: np.ndarray, height: int, width: int) -> np.ndarray:
     """Give the camera's own displacement field: (2, H, W) float32 px, x first."""
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    mapped = np.tensordot(homography, np.stack([x, y, np.ones_like(x)]), 1)
-    return (mapped[:2] / mapped[2] - np.stack([x, y])).astype(np.float32)
+    x, y = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)[:, None]
+    a, b, c = (row[0] * x + (row[1] * y + row[2]) for row in homography)
+    return np.stack([a / c - x, b / c - y]).astype(np.float32)

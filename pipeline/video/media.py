@@ -1,25 +1,30 @@
 """Video files to frames, through ffmpeg.
 
 ffmpeg ends with status 0 on a truncated file and OpenCV stops silently, so a file counts as whole
-only if ffmpeg has nothing to complain about, no fewer frames came than an AVI or FLV header
-promises, and an Ogg file has its last page. What can't be known: a transport stream or a fragmented
-MP4 that was cut between frames promises nothing and looks whole.
+only if ffmpeg has nothing to complain about and what the headers of an MP4, AVI, FLV, Ogg or ASF
+file promise is there. What can't be known: a program or transport stream, a fragmented MP4, a GIF
+or a Y4M that was cut between frames promises nothing and looks whole.
 """
 
+import math
+import re
+import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
 import ffmpeg
 import imageio_ffmpeg
 import numpy as np
 
-# Changes when the same file gives other frames.
-METHOD_VERSION = 1
+# Changes when the same file gives other frames, or other reasons why there are none.
+METHOD_VERSION = 2
+
+_LINE = re.compile(r"((?:\[[^]]*\] )*)\[(panic|fatal|error|warning|verbose)\] (.+)")
+_SCALED = re.compile(r"w:.* -> w:(\d+) h:(\d+) ")
 
 
 class MediaError(ValueError):
@@ -51,8 +56,8 @@ def read_frames(path: Path, short_side: int) -> Iterator[np.ndarray]:
     Parameters
     ----------
     path : Path
-        A video file in any format that ffmpeg reads. Only this one file is opened: a playlist that
-        names other addresses is refused.
+        A video file in any format that ffmpeg reads, whatever its name. Only this one file is
+        opened: a playlist or script that names other files or addresses is refused.
     short_side : int
         Height or width of the result in pixels, whichever is smaller; the aspect is kept.
 
@@ -64,29 +69,27 @@ def read_frames(path: Path, short_side: int) -> Iterator[np.ndarray]:
     Raises
     ------
     MediaError
-        If the file is empty, has no video, is truncated or damaged. Raised after the frames that
-        could be read, so a caller keeps nothing before the last one came.
+        If the file is empty, has no video, is truncated or damaged, or its picture changes shape.
+        Raised after the frames that could be read, so a caller keeps nothing before the last one
+        came.
     RuntimeError
-        If ffmpeg was killed or doesn't know our options: that says nothing about the file.
+        If the file can't be opened, or ffmpeg was killed or doesn't know our options: that says
+        nothing about the content.
     """
-    if path.stat().st_size == 0:
-        raise MediaError("the file is empty (0 bytes)")
-    with tempfile.TemporaryFile() as said:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise RuntimeError(f"{path}: can't be read: {error.strerror}") from None
+    with file, tempfile.TemporaryFile() as said:
+        if not file.seek(0, 2):
+            raise MediaError("the file is empty (0 bytes)")
+        file.seek(0)
         process = subprocess.Popen(
-            _command(path, short_side),
-            stdout=subprocess.PIPE,
-            stderr=said,
-            stdin=subprocess.DEVNULL,
+            _command(short_side), stdout=subprocess.PIPE, stderr=said, stdin=file
         )
         try:
-            count, size = 0, None
+            count = 0
             while (frame := _next_ppm(process.stdout)) is not None:
-                size = size or frame.shape
-                if frame.shape != size:
-                    raise MediaError(
-                        f"the picture's size changes at frame {count + 1}: "
-                        f"{size[1]}x{size[0]} to {frame.shape[1]}x{frame.shape[0]} after scaling"
-                    )
                 count += 1
                 yield frame
             status = process.wait()
@@ -95,16 +98,19 @@ def read_frames(path: Path, short_side: int) -> Iterator[np.ndarray]:
             process.wait()
             process.stdout.close()
         said.seek(0)
-        _check(path, count, status, said.read(65536).decode("utf-8", "replace"))
+        _check(path, count, status, (line.decode("utf-8", "replace") for line in said))
+        if lack := _lack(file, count):
+            raise MediaError(f"truncated: {lack}")
 
 
-def _command(path: Path, short_side: int) -> list[str]:
+def _command(short_side: int) -> list[str]:
     # Display size from the storage size and the pixel's aspect (sar), then the short side.
     wide = f"round({short_side}*iw*sar/ih)"
     high = f"round({short_side}*ih/(iw*sar))"
     portrait = "lte(iw*sar,ih)"
-    # "file:" and the whitelist keep ffmpeg from reading a name or a playlist as an address.
-    stream = ffmpeg.input(f"file:{path.resolve()}", protocol_whitelist="file", threads=1)["V:0"]
+    # An open file has no name that could be taken for a pattern or an address, and the whitelist
+    # keeps what is written in it from opening others.
+    stream = ffmpeg.input("fd:", fd=0, protocol_whitelist="fd", threads=1)["V:0"]
     stream = stream.filter(
         "scale",
         w=f"if({portrait},{short_side},{wide})",
@@ -119,7 +125,9 @@ def _command(path: Path, short_side: int) -> list[str]:
         fps_mode="passthrough",
         threads=1,
     )
-    stream = stream.global_args("-nostdin", "-hide_banner", "-loglevel", "error")
+    stream = stream.global_args(
+        "-nostdin", "-nostats", "-hide_banner", "-loglevel", "level+verbose"
+    )
     return stream.compile(cmd=ffmpeg_binary())
 
 
@@ -135,53 +143,170 @@ def _next_ppm(pipe: BinaryIO) -> np.ndarray | None:
     return np.frombuffer(data, np.uint8).reshape(height, width, 3)
 
 
-def _check(path: Path, count: int, status: int, said: str) -> None:
-    """Raise unless all frames came."""
+def _check(path: Path, count: int, status: int, said: Iterable[str]) -> None:
+    """Raise unless ffmpeg ended well and has said of no frame that it isn't whole."""
+    complaints, sizes = _heard(said)
     if status < 0:
         raise RuntimeError(f"{path}: ffmpeg was ended by signal {-status} (out of memory?)")
-    if "Unrecognized option" in said or "Option not found" in said:
-        raise RuntimeError(
-            f"{ffmpeg_binary()}: {said.strip().splitlines()[0]} Expected ffmpeg 5.1 or later"
-        )
-    if "matches no streams" in said:
-        raise MediaError("the file has no video stream")
-    complaints = [line.split("] ", 1)[-1] for line in said.splitlines() if line.strip()]
+    for complaint in complaints:
+        if "Unrecognized option" in complaint or "Option not found" in complaint:
+            raise RuntimeError(f"{ffmpeg_binary()}: {complaint} Expected ffmpeg 6.0 or later")
+        if "matches no streams" in complaint:
+            raise MediaError("the file has no video stream")
+        if "not on whitelist" in complaint or "file descriptor via URL" in complaint:
+            raise MediaError("the file names other files or addresses, expected the video itself")
     if complaints:
         raise MediaError(f"damaged or truncated: {complaints[0]} ({count} frames could be read)")
     if status != 0:
         raise MediaError(f"ffmpeg ended with status {status} after {count} frames")
-    promised = _promised_frames(path)
-    # Headers round, and some count one that isn't there; a real cut loses more.
-    if count < promised - max(2, promised // 100):
-        raise MediaError(f"truncated: the header promises {promised} frames, {count} came")
-    if _ogg_without_end(path):
-        raise MediaError(f"truncated: the last page is missing ({count} frames could be read)")
+    for width, height in sizes[1:]:
+        # ffmpeg brings them all to the first one's size; a rounded pixel more or less is no harm.
+        if max(abs(width - sizes[0][0]), abs(height - sizes[0][1])) > 1:
+            raise MediaError(
+                f"the picture's shape changes in mid-video: {sizes[0][0]}x{sizes[0][1]} to "
+                f"{width}x{height} after scaling, expected one shape"
+            )
 
 
-def _ogg_without_end(path: Path) -> bool:
-    """Tell whether this is an Ogg file whose last page doesn't say that its stream ends."""
-    with path.open("rb") as file:
-        if file.read(4) != b"OggS":
-            return False
-        file.seek(max(0, path.stat().st_size - 2**17))  # a page has at most 65,307 bytes
-        tail = file.read()
+def _heard(said: Iterable[str]) -> tuple[list[str], list[tuple[int, int]]]:
+    """Pick the complaints, and the sizes (width, height) that pictures were scaled to in turn."""
+    complaints, sizes = [], []
+    for line in said:
+        if not (match := _LINE.match(line)):
+            continue
+        who, level, text = match.groups()
+        scaled = _SCALED.match(text)
+        if level == "verbose":
+            if scaled and who.startswith("[Parsed_scale_"):
+                sizes.append((int(scaled[1]), int(scaled[2])))
+        elif len(complaints) < 99 and (level != "warning" or _is_loss(who, text)):
+            complaints.append(text)
+    return complaints, sizes
+
+
+def _is_loss(who: str, warning: str) -> bool:
+    """Tell the warnings that mean a frame with holes or a packet without its end."""
+    # A transport stream's packets count as corrupt wherever two recordings were joined.
+    joined = "/mpegts" in who
+    return warning.startswith("corrupt decoded frame") or (
+        warning.startswith("corrupt input packet") and not joined
+    )
+
+
+def _lack(file: BinaryIO, count: int) -> str:
+    """Say what the headers promise and isn't there, for containers that ffmpeg lets end early.
+
+    The frames that an MP4 promises must not be held against it: an edit list may hide some on
+    purpose.
+    """
+    size = file.seek(0, 2)
+    file.seek(0)
+    head = file.read(16)
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return _avi_lack(file, size, count)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return _mp4_lack(file, size)
+    if head.startswith(b"FLV"):
+        return _flv_lack(file, size)
+    if head.startswith(b"OggS"):
+        return _ogg_lack(file, size)
+    if head == bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"):
+        return _asf_lack(file, size)
+    return ""
+
+
+def _mp4_lack(file: BinaryIO, size: int) -> str:
+    """See that the media data of an MP4 or MOV ends before the file does."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        box = file.read(16)
+        length = int.from_bytes(box[:4], "big")
+        if length == 1:
+            length = int.from_bytes(box[8:16], "big")
+        if length < 8:  # 0: up to the end, wherever that is
+            return ""
+        at += length
+        if box[4:8] == b"mdat" and at > size:
+            return f"the header promises media data up to byte {at}, the file has {size}"
+    return ""
+
+
+def _avi_lack(file: BinaryIO, size: int, count: int) -> str:
+    """Believe the frame count of an AVI whose chunks end after the file does.
+
+    A whole one may count more than it has: pauses are written as frames without content.
+    """
+    at, length = 0, 0
+    while at + length <= size:
+        at += length
+        file.seek(at)
+        chunk = file.read(8)
+        if len(chunk) < 8 or not chunk.startswith(b"RIFF"):
+            return ""
+        length = int.from_bytes(chunk[4:], "little")
+        if length in (0, 2**32 - 1):  # written to a pipe
+            return ""
+        length += 8 + length % 2
+    file.seek(0)
+    headers = file.read(2**16)
+    video = headers.find(b"vids")
+    if video < 0 or len(headers) < video + 36:
+        return ""
+    promised = int.from_bytes(headers[video + 32 : video + 36], "little")
+    return f"the header promises {promised} frames, {count} came" if count < promised else ""
+
+
+def _flv_lack(file: BinaryIO, size: int) -> str:
+    """Walk over an FLV's tags; see that the last one is whole and near the promised duration."""
+    file.seek(5)
+    at = int.from_bytes(file.read(4), "big") + 4
+    duration = last = longest = 0.0
+    while at < size:
+        file.seek(at)
+        tag = file.read(11)
+        if len(tag) == 11 and tag[0] & 31 not in (8, 9, 18):  # sound, video, script
+            return ""
+        at += 11 + int.from_bytes(tag[1:4], "big")
+        if len(tag) < 11 or at > size:
+            return f"the last tag is cut (at {last:.2f} s)"
+        if tag[0] & 31 == 18:
+            script = file.read(2**16)
+            key = script.find(b"\0\x08duration\0")
+            if 0 <= key <= len(script) - 19:
+                (duration,) = struct.unpack(">d", script[key + 11 : key + 19])
+        else:
+            time = int.from_bytes(tag[7:8] + tag[4:7], "big") / 1000
+            longest, last = max(longest, time - last), max(last, time)
+        at += 4
+    # The last frame is shown for as long as another one, about.
+    if math.isfinite(duration) and last + 1.5 * longest < 0.99 * duration:
+        return f"the header promises {duration:.2f} s, the last frame is at {last:.2f} s"
+    return ""
+
+
+def _ogg_lack(file: BinaryIO, size: int) -> str:
+    """See that an Ogg file's last page is whole and says that its stream ends."""
+    file.seek(max(0, size - 2**17))  # a page has at most 65,307 bytes
+    tail = file.read()
     page = tail[tail.rfind(b"OggS") :]
     lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
     whole = len(page) >= 27 + len(lengths) + sum(lengths) and len(page) > 26
-    return not (whole and page[5] & 4)
+    return "" if whole and page[5] & 4 else "the last page is missing"
 
 
-def _promised_frames(path: Path) -> int:
-    """Read the frame count from an AVI or FLV header; 0 for other containers.
-
-    Those two are the ones that ffmpeg lets end early without a word. The count of an MP4 must not
-    be held against it: an edit list may hide frames on purpose.
-    """
-    with path.open("rb") as file:
-        head = file.read(12)
-    if not (head.startswith(b"FLV") or (head.startswith(b"RIFF") and head.endswith(b"AVI "))):
-        return 0
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    capture.release()
-    return max(0, int(promised)) if np.isfinite(promised) else 0
+def _asf_lack(file: BinaryIO, size: int) -> str:
+    """See that an ASF file (WMV) has as many packets of one size as its header promises."""
+    file.seek(16)
+    length = int.from_bytes(file.read(8), "little")
+    file.seek(0)
+    header = file.read(min(length, 2**20))
+    at = header.find(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))
+    if at < 0 or len(header) < at + 100:
+        return ""
+    packets, flags, least, most = struct.unpack("<56xQ24xIII", header[at : at + 100])
+    is_live = flags & 1
+    found = max(0, size - length - 50) // max(1, most)
+    if is_live or least != most or found >= packets:
+        return ""
+    return f"the header promises {packets} packets, {found} are there"

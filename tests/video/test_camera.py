@@ -144,3 +144,35 @@ def test_twice_the_same():
     flow = camera.displacement(MOTIONS["turn"], H, W)
     one, two = estimate(first, second, flow), estimate(first, second, flow)
     np.testing.assert_array_equal(one.homography, two.homography)
+
+
+# By METHOD_VERSION: where the frame's corners go, in px, and pixels of a warped frame.
+STORED = {1: {
+    "orb": [[3.325, -2.38], [163.256, 2.405], [-0.235, 116.56], [159.71, 121.345]],
+    "sift": [[3.334, -2.403], [163.256, 2.413], [-0.24, 116.561], [159.694, 121.352]],
+    "warped": [
+        [187, 147, 53, 212], [144, 146, 99, 233], [133, 194, 75, 248],
+        [133, 156, 75, 240], [103, 119, 208, 194], [63, 185, 215, 183],
+    ],
+}}  # fmt: skip
+
+
+def test_results_change_only_with_the_method_version():
+    """Within what another CPU's or OpenCV's last bits may do."""
+    true, first = MOTIONS["turn"], scene()
+    second, flow = moved(first, true), camera.displacement(true, H, W)
+    corners = np.float64([[[0, 0], [W - 1, 0], [0, H - 1], [W - 1, H - 1]]])
+    expected = STORED.get(camera.METHOD_VERSION, {"orb": 0, "sift": 0, "warped": 0})
+    for detector in ("orb", "sift"):
+        settings = dataclasses.replace(SETTINGS, detector=detector)
+        found = cv2.perspectiveTransform(
+            corners, estimate(first, second, flow, settings).homography
+        )
+        assert np.abs(found - expected[detector]).max() < 0.02, (
+            "raise METHOD_VERSION and store the new corners"
+        )
+    half = np.array([[1, 0, 1.5], [0, 1, -2.5], [0, 0, 1]])
+    warped = camera.warp_to_previous(first, second, half, 5)[2::20, 3::40].astype(int)
+    assert np.abs(warped - expected["warped"]).max() <= 1, (
+        "raise METHOD_VERSION and store the new pixels"
+    )

@@ -131,3 +131,34 @@ def test_a_playlist_reaches_no_other_file(tmp_path):
     playlist.write_text(f"#EXTM3U\n#EXTINF:2,\nhttp://localhost/{path.name}\n#EXT-X-ENDLIST\n")
     with pytest.raises(media.MediaError):
         frames_of(playlist)
+    playlist.write_text(f"ffconcat version 1.0\nfile {path.name}\n")
+    with pytest.raises(media.MediaError, match="the file names other files or addresses, expected"):
+        frames_of(playlist)
+
+
+def test_a_file_that_cannot_be_opened_says_nothing_about_its_content(tmp_path):
+    """The item store would keep a MediaError for good."""
+    with pytest.raises(RuntimeError, match=r"gone\.mp4: can't be read: No such file"):
+        frames_of(tmp_path / "gone.mp4")
+
+
+# RGB by METHOD_VERSION: decode a noisy file of pixels that are half as wide again as high.
+STORED = {2: [
+    [255, 117, 255], [111, 70, 0], [138, 255, 255], [58, 199, 0], [85, 255, 63], [1, 34, 210],
+    [255, 124, 186], [102, 135, 187], [0, 238, 0], [31, 147, 90], [0, 135, 0], [0, 231, 72],
+]}  # fmt: skip
+
+
+def test_results_change_only_with_the_method_version(tmp_path):
+    """Some pixels of an uncompressed file, within what another ffmpeg's rounding may do."""
+    rng = np.random.default_rng(0)
+    planes = rng.integers(16, 236, (2, 3, 16, 24), np.uint8)
+    path = tmp_path / "a.y4m"
+    path.write_bytes(b"YUV4MPEG2 W24 H16 F25:1 Ip A3:2 C444\n" + b"".join(
+        b"FRAME\n" + frame.tobytes() for frame in planes
+    ))  # fmt: skip
+    frames = np.array(frames_of(path, 24)).astype(int)
+    assert frames.shape == (2, 24, 54, 3)
+    found = frames[:, 4::14, 8::20].reshape(-1, 3)
+    expected = STORED.get(media.METHOD_VERSION, 0)
+    assert np.abs(found - expected).max() <= 2, "raise METHOD_VERSION and store the new pixels"

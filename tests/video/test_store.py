@@ -1,5 +1,7 @@
 """Quantisation by the rule, and stores that give back what went in."""
 
+import hashlib
+
 import cv2
 import h5py
 import numpy as np
@@ -116,3 +118,28 @@ def test_missing_and_broken_files_are_named(tmp_path):
     (tmp_path / "v/made_by.json").write_text("{}")
     with pytest.raises(ValueError, match=r"v: frames 0 is no JPEG"):
         store.StoredVideo(tmp_path, "v", store.FRAMES).read(0)
+
+
+# By METHOD_VERSION: hash of all codes; R, G, B and grey of nine pixels.
+STORED = {1: ("5938d76337aacf7f", [
+    [52, 47, 147, 60], [137, 57, 144, 91], [189, 31, 106, 87],
+    [45, 124, 181, 107], [131, 130, 172, 135], [202, 122, 51, 138],
+    [47, 210, 153, 155], [131, 212, 136, 179], [197, 191, 79, 180],
+])}  # fmt: skip
+
+
+def test_results_change_only_with_the_method_version(tmp_path):
+    """Codes to the bit; of JPEG some pixels, within what another libjpeg's rounding may do."""
+    values = np.linspace(-25, 25, 4001)
+    codes = b"".join(store.quantise(values, bound).tobytes() for bound in (5.0, 20.0))
+    y, x = np.mgrid[:24, :32]
+    frame = np.stack([x * 8, y * 10, np.where((x // 3 + y // 5) % 2, 230, 20)], -1).astype(np.uint8)
+    store.write_video(tmp_path, "v", [(frame,)], store.FRAMES, store="hdf5", quality=90, made_by={})
+    with store.StoredVideo(tmp_path, "v", store.FRAMES) as video:
+        pixels, grey = video.read(0)[4::8, 5::10], video.read(0, grey=True)[4::8, 5::10]
+    found = np.dstack([pixels, grey]).reshape(-1, 4).astype(int)
+    digest, expected = STORED.get(store.METHOD_VERSION, ("", 0))
+    assert hashlib.sha256(codes).hexdigest()[:16] == digest, (
+        "raise METHOD_VERSION, store the new hash"
+    )
+    assert np.abs(found - expected).max() <= 2, "raise METHOD_VERSION, store the new pixels"

@@ -13,7 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from pipeline import params
-from pipeline.video.tvl1 import METHOD_VERSION, Settings, tvl1, tvl1_pairs
+from pipeline.video.tvl1 import METHOD_VERSION, Settings, cpu, median, tvl1, tvl1_pairs
 from tests.video import tvl1_reference
 
 PRODUCTION = Settings(
@@ -95,6 +95,18 @@ def test_any_noise_equals_the_formula(height, width, seed, median, iterations):
     np.testing.assert_allclose(tvl1(frames, settings, "cpu")[0], expected, atol=0.01)
 
 
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("shape", [(37, 53), (16, 90), (80, 16)])
+def test_median_equals_opencvs(size, shape):
+    plane = np.random.default_rng(size).normal(size=shape).astype(np.float32)
+    plane[:9] = plane[:9].round()  # equal values
+    level = cpu._Level(*shape)
+    level.pixels(level.flow[0])[:] = plane
+    median.filter_plane(level.flow[0], *shape, level.stride, size)
+    expected = cv2.medianBlur(plane, size)
+    np.testing.assert_array_equal(level.pixels(level.flow[0]), expected)
+
+
 def test_clip_equals_pairs_and_run_equals_run():
     frames = np.concatenate([moved(40, 50, (1, 0)), moved(40, 50, (0, -2), seed=5)])
     clip = tvl1(frames, PRODUCTION, "cpu")
@@ -103,6 +115,17 @@ def test_clip_equals_pairs_and_run_equals_run():
         pair = tvl1(frames[k : k + 2], PRODUCTION, "cpu")
         np.testing.assert_array_equal(clip[k], pair[0])
     np.testing.assert_array_equal(clip, tvl1(frames, PRODUCTION, "cpu"))
+
+
+def test_threads_change_nothing():
+    frames = np.concatenate([moved(40, 50, (1, k), seed=k) for k in range(3)])
+    found = []
+    for threads in (1, 2, 3):
+        cv2.setNumThreads(threads)
+        found.append(tvl1(frames, PRODUCTION, "cpu"))
+    cv2.setNumThreads(1)
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
 
 
 def test_views_equal_copies():

@@ -14,7 +14,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from . import kernels
+from . import kernels, median
 from .settings import Settings
 
 
@@ -53,21 +53,33 @@ class _Level:
 
     def solve(self, first: np.ndarray, second: np.ndarray, settings: Settings) -> None:
         """Refine the flow of this level in place."""
-        theta, limit = np.float32(settings.theta), np.float32(settings.lambda_ * settings.theta)
-        taut = np.float32(settings.tau / settings.theta)
         self.dual[:] = 0
         kernels.pack(second, self.packed)
-        for _ in range(settings.warps):
-            kernels.linearise(first, self.packed, *self.flow, *self.linear, self.stride)
-            kernels.solve(
-                *self.flow, *self.dual, *self.linear, self.inside,
-                self.height, self.width, self.stride,
-                limit, theta, taut, settings.iterations, settings.epsilon,
-            )  # fmt: skip
-            if settings.median:
-                for plane in self.flow:
-                    pixels = self.pixels(plane)
-                    pixels[:] = cv2.medianBlur(np.ascontiguousarray(pixels), settings.median)
+        _refine(
+            first, self.packed, self.flow, self.dual, self.linear, self.inside, self.stride,
+            np.float32(settings.lambda_ * settings.theta), np.float32(settings.theta),
+            np.float32(settings.tau / settings.theta), settings.warps, settings.iterations,
+            settings.epsilon, settings.median,
+        )  # fmt: skip
+
+
+@kernels.outer
+def _refine(
+    first, packed, u, p, linear, inside, stride, limit, theta, taut, warps, iterations, epsilon,
+    size,
+):  # fmt: skip
+    """Do all warps of a level, as one call from Python: a call costs as much as rows of pixels."""
+    height, width = first.shape
+    gx, gy, rho, inverse = linear[0], linear[1], linear[2], linear[3]
+    for _ in range(warps):
+        kernels.linearise(first, packed, u[0], u[1], gx, gy, rho, inverse, stride)
+        kernels.solve(
+            u[0], u[1], p[0], p[1], p[2], p[3], gx, gy, rho, inverse, inside,
+            height, width, stride, limit, theta, taut, iterations, epsilon,
+        )  # fmt: skip
+        if size:
+            median.filter_plane(u[0], height, width, stride, size)
+            median.filter_plane(u[1], height, width, stride, size)
 
 
 def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndarray) -> None:

@@ -31,18 +31,18 @@ _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan", "ninf"}
 _options = {
     "nogil": True, "cache": True, "fastmath": _FAST, "error_model": "numpy", "boundscheck": False,
 }  # fmt: skip
-_inner = njit(forceinline=True, **_options)
-_outer = njit(**_options)
+inner = njit(forceinline=True, **_options)
+outer = njit(**_options)
 # Inlined by force: as functions of their own they are optimised once in the process that compiles
 # them and once more in the copy on disk, and the two round differently.
-_row_kernel = njit(pipeline_class=_NoAlias, forceinline=True, **_options)
+row_kernel = njit(pipeline_class=_NoAlias, forceinline=True, **_options)
 
 _ONE, _HALF, _ZERO = np.float32(1), np.float32(0.5), np.float32(0)
 _U1, _U2, _U3, _U4, _U8 = (np.uint64(i) for i in (1, 2, 3, 4, 8))
 _LEAST_GRADIENT = np.float32(1e-30)
 
 
-@_row_kernel
+@row_kernel
 def _pack_row(middle, above, below, out):
     """Pack a row but for its two end pixels."""
     for x in range(_U1, np.uint64(middle.size - 1)):
@@ -53,7 +53,7 @@ def _pack_row(middle, above, below, out):
         out[o + _U3] = _ZERO
 
 
-@_outer
+@outer
 def pack(image, packed):
     """Put an image and its centred differences side by side, as the warp reads them.
 
@@ -75,7 +75,7 @@ def pack(image, packed):
             out[x, 2] = _HALF * (below[x] - above[x])
 
 
-@_inner
+@inner
 def _cubic(t):
     """Weights of the four taps at distances 1 + t, t, 1 - t, 2 - t (Keys 1981, a = -0.75)."""
     a = np.float32(-0.75)
@@ -86,62 +86,77 @@ def _cubic(t):
     return w0, w1, _ONE - w0 - w1 - w3, w3
 
 
+@row_kernel
+def _aim_row(rows, columns, u1, u2, at, y, width, taps, x0, x1, x2, x3, y0, y1, y2, y3):
+    """Find for a row where its taps start in the packed image, and their weights."""
+    pitch = np.int64(4 * columns)
+    for x in range(width):
+        i = at + np.uint64(x)
+        # Past these limits all sixteen taps lie in the zero border, as they would anyway.
+        px = max(np.float32(np.int32(x)) + u1[i], np.float32(1 - BORDER))
+        py = max(np.float32(y) + u2[i], np.float32(1 - BORDER))
+        px = min(px, np.float32(columns - 2 * BORDER + 1))
+        py = min(py, np.float32(rows - 2 * BORDER + 1))
+        fx, fy = np.floor(px), np.floor(py)
+        top, left = np.int64(np.int32(fy)) + BORDER - 1, np.int64(np.int32(fx)) + BORDER - 1
+        taps[x] = top * pitch + 4 * left
+        x0[x], x1[x], x2[x], x3[x] = _cubic(px - fx)
+        y0[x], y1[x], y2[x], y3[x] = _cubic(py - fy)
+
+
 @intrinsic
 def _blend(typing_context, flat, tap, pitch, wx, wy):
-    """Weigh 4 × 4 taps of four packed channels with one vector each; give the first three.
+    """Weigh 4 x 4 taps of four packed channels; give the first three.
 
-    Left to itself, LLVM collects the taps of neighbouring pixels one by one, at half the speed.
+    A row's four taps lie side by side: one vector of sixteen values. Left to itself, LLVM collects
+    the taps of neighbouring pixels one by one, at a fourth of the speed.
     """
     signature = types.UniTuple(types.float32, 3)(flat, tap, pitch, wx, wy)
 
     def generate(context, builder, signature, args):
-        vector, lane = ir.VectorType(ir.FloatType(), 4), ir.IntType(32)
+        wide, four = ir.VectorType(ir.FloatType(), 16), ir.VectorType(ir.FloatType(), 4)
+        lane = ir.IntType(32)
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
 
-        def spread(weights, k):
+        def spread(weights, k, kind):
             one = builder.extract_value(weights, k)
-            first = builder.insert_element(ir.Constant(vector, ir.Undefined), one, lane(0))
-            every = ir.Constant(ir.VectorType(lane, 4), [0, 0, 0, 0])
-            return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), every)
+            first = builder.insert_element(ir.Constant(kind, ir.Undefined), one, lane(0))
+            every = ir.Constant(ir.VectorType(lane, kind.count), [0] * kind.count)
+            return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), every)
 
         def add_scaled(total, weight, value):
             flags = ("contract", "nsz")
-            return builder.fadd(total, builder.fmul(weight, value, flags=flags), flags=flags)
+            scaled = builder.fmul(weight, value, flags=flags)
+            return scaled if total is None else builder.fadd(total, scaled, flags=flags)
 
-        across = [spread(args[3], k) for k in range(4)]
-        total, row = ir.Constant(vector, [0.0] * 4), args[1]
+        column, row = None, args[1]
         for j in range(4):
-            line = ir.Constant(vector, [0.0] * 4)
-            for k in range(4):
-                at = builder.gep(data, [builder.add(row, row.type(4 * k))])
-                at = builder.bitcast(at, vector.as_pointer())
-                line = add_scaled(line, across[k], builder.load(at, align=4))
-            total = add_scaled(total, spread(args[4], j), line)
+            at = builder.bitcast(builder.gep(data, [row]), wide.as_pointer())
+            column = add_scaled(column, spread(args[4], j, wide), builder.load(at, align=4))
             row = builder.add(row, args[2])
+        total = None
+        for k in range(4):
+            lanes = ir.Constant(ir.VectorType(lane, 4), list(range(4 * k, 4 * k + 4)))
+            part = builder.shuffle_vector(column, ir.Constant(wide, ir.Undefined), lanes)
+            total = add_scaled(total, spread(args[3], k, four), part)
         sums = [builder.extract_element(total, lane(c)) for c in range(3)]
         return context.make_tuple(builder, signature.return_type, sums)
 
     return signature, generate
 
 
-@_row_kernel
-def _warp_row(flat, rows, columns, u1, u2, at, y, width, image, gx, gy):
-    """Sample a row of I, ∂I/∂x and ∂I/∂y where the flow points to."""
-    pitch = _U4 * np.uint64(columns)
+@row_kernel
+def _warp_row(flat, columns, at, width, taps, x0, x1, x2, x3, y0, y1, y2, y3, image, gx, gy):
+    """Sample a row of I, ∂I/∂x and ∂I/∂y where :func:`_aim_row` found."""
+    pitch = np.int64(4 * columns)
     for x in range(width):
         i = at + np.uint64(x)
-        # Past these limits all sixteen taps lie in the zero border, as they would anyway.
-        px = max(np.float32(x) + u1[i], np.float32(1 - BORDER))
-        py = max(np.float32(y) + u2[i], np.float32(1 - BORDER))
-        px = min(px, np.float32(columns - 2 * BORDER + 1))
-        py = min(py, np.float32(rows - 2 * BORDER + 1))
-        fx, fy = np.floor(px), np.floor(py)
-        top, left = np.uint64(np.int64(fy) + BORDER - 1), np.uint64(np.int64(fx) + BORDER - 1)
-        tap = top * pitch + _U4 * left
-        image[i], gx[i], gy[i] = _blend(flat, tap, pitch, _cubic(px - fx), _cubic(py - fy))
+        image[i], gx[i], gy[i] = _blend(
+            flat, taps[x], pitch, (x0[x], x1[x], x2[x], x3[x]), (y0[x], y1[x], y2[x], y3[x])
+        )
 
 
-@_row_kernel
+@row_kernel
 def _linearise_row(first, u1, u2, gx, gy, rho, inverse, at):
     """Turn a row of the warped image, given as ``rho``, into ρ's constant part."""
     for x in range(np.uint64(first.size)):
@@ -152,7 +167,7 @@ def _linearise_row(first, u1, u2, gx, gy, rho, inverse, at):
         inverse[i] = _ONE / max(ix * ix + iy * iy, _LEAST_GRADIENT)
 
 
-@_outer
+@outer
 def linearise(first, packed, u1, u2, gx, gy, rho, inverse, stride):
     """Warp the second frame by the flow and linearise the brightness difference around it.
 
@@ -168,14 +183,18 @@ def linearise(first, packed, u1, u2, gx, gy, rho, inverse, stride):
         Receive the warped gradient, the part of ρ that the flow doesn't change, and 1/|∇I|².
     """
     rows, columns, _ = packed.shape
-    flat = packed.reshape(packed.size)
+    flat, width = packed.reshape(packed.size), first.shape[1]
+    taps, w = np.empty(width, np.int64), np.empty((8, width), np.float32)
     for y in range(first.shape[0]):
         at = np.uint64((y + 1) * stride + MARGIN)
-        _warp_row(flat, rows, columns, u1, u2, at, y, first.shape[1], rho, gx, gy)
+        _aim_row(rows, columns, u1, u2, at, y, width,
+                 taps, w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7])  # fmt: skip
+        _warp_row(flat, columns, at, width,
+                  taps, w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], rho, gx, gy)  # fmt: skip
         _linearise_row(first[y], u1, u2, gx, gy, rho, inverse, at)
 
 
-@_inner
+@inner
 def _step(u1, u2, gx, gy, rho, inverse, limit):
     """Thresholding step (Zach 2007, Eq. 15) as a clamp of -ρ/|∇I|² to ±λθ."""
     d = -(rho + gx * u1 + gy * u2) * inverse
@@ -184,14 +203,14 @@ def _step(u1, u2, gx, gy, rho, inverse, limit):
     return u1 + d * gx, u2 + d * gy
 
 
-@_inner
+@inner
 def _dual(px, py, ux, uy, taut):
     """One semi-implicit step of a dual variable (Zach 2007, Eq. 14)."""
     scale = _ONE / (_ONE + taut * np.sqrt(ux * ux + uy * uy))
     return (px + taut * ux) * scale, (py + taut * uy) * scale
 
 
-@_row_kernel
+@row_kernel
 def _first_row(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, at, width, limit, theta):
     """Update u in row 0, above which p is zero."""
     change = _ZERO
@@ -207,7 +226,7 @@ def _first_row(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, at, width, limi
     return change
 
 
-@_row_kernel
+@row_kernel
 def _row(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, a1, a2, q11, q12, q21, q22, inside,
          at, stride, width, limit, theta, taut):  # fmt: skip
     """Update u in a row, and p in the row above, which needs no more than that.
@@ -232,7 +251,7 @@ def _row(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, a1, a2, q11, q12, q21
     return change
 
 
-@_row_kernel
+@row_kernel
 def _last_row(u1, u2, p11, p12, p21, p22, inside, at, width, taut):
     """Update p in the last row, below which u does not change."""
     for x in range(width):
@@ -241,7 +260,7 @@ def _last_row(u1, u2, p11, p12, p21, p22, inside, at, width, taut):
         p21[i], p22[i] = _dual(p21[i], p22[i], more * (u2[i + _U1] - u2[i]), _ZERO, taut)
 
 
-@_outer
+@outer
 def solve(u1, u2, p11, p12, p21, p22, gx, gy, rho, inverse, inside, height, width, stride, limit,
           theta, taut, iterations, epsilon):  # fmt: skip
     """Iterate u and p in place until the flow's change falls under ε or iterations are spent.
