@@ -2,21 +2,42 @@
 
 Reads ``INDEX/videos.csv`` and the videos it names; writes one stored video each (see
 :mod:`pipeline.video.store`) and ``FRAMES/videos.csv``: the index with the number of frames, and
-with a reason on each row whose video can't be used.
+with a reason on each row whose video can't be used. The pictures of a packed video are kept as they
+are.
 
 Deviation from the papers: they stored the original frames, or 340x256 whatever the shape; here the
 short side is scaled (up or down) and the aspect kept, non-square pixels and rotation honoured.
 """
 
 import argparse
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from pipeline import items, workers
 from pipeline.params import Decode, Limits, load
 from pipeline.video import media, store
 from pipeline.videos import read_videos, with_result, write_videos
+
+
+def pictures_of(
+    path: Path, params: Decode, made_by: dict
+) -> Iterator[Sequence[np.ndarray | bytes]]:
+    """Yield a video's frames, or a packed video's pictures; add to ``made_by`` what made those."""
+    if path.suffix.lower() != store.PACKED:
+        yield from ((frame,) for frame in media.read_frames(path, params.short_side))
+        return
+    with store.open_packed(path, store.FRAMES) as packed:
+        height, width = packed.read(0, grey=True).shape
+        if min(height, width) != params.short_side:
+            raise store.StoreError(
+                f"packed pictures are {width}x{height} and not scaled again, decode.short_side "
+                f"says {params.short_side}"
+            )
+        made_by["packed"] = packed.made_by
+        yield from (packed.jpegs(index) for index in range(len(packed)))
 
 
 def decode_video(
@@ -35,10 +56,9 @@ def decode_video(
         "method": version,
         "units": "RGB 0-255",
     }
-    pictures = ((frame,) for frame in media.read_frames(path, params.short_side))
     try:
         count = store.write_video(
-            folder, video_id, pictures, store.FRAMES,
+            folder, video_id, pictures_of(path, params, made_by), store.FRAMES,
             store=params.store, quality=params.jpeg_quality, made_by=made_by,
         )  # fmt: skip
     except (media.MediaError, store.StoreError) as error:

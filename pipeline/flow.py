@@ -3,6 +3,8 @@
 Reads the stored frames and their ``videos.csv``; writes stored flow (see
 :mod:`pipeline.video.store`) and its own ``videos.csv``. N frames give N-1 fields; field k goes from
 frame k to frame k+1.
+
+``backend: given`` computes none: it takes the flow of packed videos as another tool made it.
 """
 
 import argparse
@@ -36,12 +38,7 @@ def flow_video(
     folder: Path, video_id: str, frames_folder: Path, sha256: str, params: Flow, version: str
 ) -> int:
     """Compute one video's flow into ``folder``; return the number of fields."""
-    made_by = {
-        "source_sha256": sha256,
-        "settings": asdict(params),
-        "method": version,
-        "units": f"code c is (c - 127.5) * {2 * params.bound}/255 px",
-    }
+    made_by = _made_by(sha256, params, version)
     with store.StoredVideo(frames_folder, video_id, store.FRAMES) as frames:
         return store.write_video(
             folder, video_id,
@@ -50,25 +47,69 @@ def flow_video(
         )  # fmt: skip
 
 
+def given_flow(
+    folder: Path, video_id: str, path: Path, sha256: str, params: Flow, version: str
+) -> int:
+    """Take a packed video's flow as it is; return the number of fields.
+
+    Raises
+    ------
+    Excluded
+        If there is none, or it was quantised with another bound.
+    """
+    made_by = _made_by(sha256, params, version)
+    try:
+        with store.open_packed(path, store.FLOW) as packed:
+            if not len(packed):
+                raise store.StoreError("no flow came with the video, flow.backend says given")
+            if packed.made_by["bound"] != params.bound:
+                raise store.StoreError(
+                    f"the given flow's bound is {packed.made_by['bound']:g} px, flow.bound says "
+                    f"{params.bound:g}"
+                )
+            made_by["packed"] = packed.made_by
+            return store.write_video(
+                folder, video_id, (packed.jpegs(index) for index in range(len(packed))),
+                store.FLOW, store=params.store, quality=params.jpeg_quality, made_by=made_by,
+            )  # fmt: skip
+    except store.StoreError as error:
+        raise items.Excluded(str(error)) from None
+
+
+def _made_by(sha256: str, params: Flow, version: str) -> dict:
+    return {
+        "source_sha256": sha256,
+        "settings": asdict(params),
+        "method": version,
+        "units": f"code c is (c - 127.5) * {2 * params.bound}/255 px",
+    }
+
+
 def run(frames: Path, out: Path, params: Flow, limits: Limits) -> None:
     """Compute the flow of all usable videos of ``frames`` into ``out``."""
     videos = read_videos(frames / "videos.csv")
-    params = replace(params, backend=tvl1.choose(params.backend))
-    print(f"flow: TV-L1 backend {params.backend}")
-    version = f"tvl1 {tvl1.METHOD_VERSION}, store {store.METHOD_VERSION}, cv {cv2.__version__}"
-    jobs = []
-    for video in videos:
-        if video.status == "ok":
-            sha256 = items.hash_of(store.stored_path(frames, video.video_id))
-            jobs.append(
-                items.Job(
-                    video_id=video.video_id,
-                    key={"sha256": sha256, "params": asdict(params), "version": version},
-                    arguments=(frames, sha256, params, version),
-                )
-            )
+    usable = [video for video in videos if video.status == "ok"]
+    if params.backend == "given":
+        print("flow: given with the videos")
+        make, version = given_flow, f"given, store {store.METHOD_VERSION}"
+        sources = [(Path(video.path), video.sha256) for video in usable]
+    else:
+        params = replace(params, backend=tvl1.choose(params.backend))
+        print(f"flow: TV-L1 backend {params.backend}")
+        make = flow_video
+        version = f"tvl1 {tvl1.METHOD_VERSION}, store {store.METHOD_VERSION}, cv {cv2.__version__}"
+        stored = [store.stored_path(frames, video.video_id) for video in usable]
+        sources = [(frames, items.hash_of(path)) for path in stored]
+    jobs = [
+        items.Job(
+            video_id=video.video_id,
+            key={"sha256": sha256, "params": asdict(params), "version": version},
+            arguments=(source, sha256, params, version),
+        )
+        for video, (source, sha256) in zip(usable, sources, strict=True)
+    ]
     with items.out_folder(out) as folder:
-        done = items.run_jobs("flow", flow_video, jobs, folder, limits)
+        done = items.run_jobs("flow", make, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
 
 

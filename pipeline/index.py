@@ -24,6 +24,7 @@ from pipeline.listings import DatasetError, Listed, Listing, printable
 from pipeline.params import Dataset, ParamsError, load
 from pipeline.progress import progress
 from pipeline.splits import assign_subsets
+from pipeline.video import store
 from pipeline.videos import Video, video_ids, write_videos
 
 _DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
@@ -57,6 +58,8 @@ def locate(root: Path, path: str, any_case: bool) -> tuple[str, str, str]:
     any_case : bool
         Take a file whose path differs in case alone where the path isn't there.
 
+    Where the listed file isn't there, a packed video of its name stands in for it.
+
     Returns
     -------
     path, status, reason : str
@@ -70,7 +73,11 @@ def locate(root: Path, path: str, any_case: bool) -> tuple[str, str, str]:
     parts = PurePosixPath(path).parts
     if ".." in parts:
         return path, "excluded", "path leads out of the dataset's folder"
-    found = path if os.path.lexists(root / path) else _any_case(root, parts) if any_case else None
+    names = [path, *_packed(path)]
+    found = next((name for name in names if os.path.lexists(root / name)), None)
+    if not found and any_case:
+        tried = (_any_case(root, PurePosixPath(name).parts) for name in names)
+        found = next(filter(None, tried), None)
     if not found:
         return path, "missing", "no such file"
     target = os.path.realpath(root / found)
@@ -82,6 +89,14 @@ def locate(root: Path, path: str, any_case: bool) -> tuple[str, str, str]:
     if not Path(target).is_file():
         return found, "excluded", "not a regular file"
     return found, "ok", ""
+
+
+def _packed(path: str) -> list[str]:
+    """Name the packed videos that may stand for a listed one: in its folder, or in none."""
+    name = PurePosixPath(path)
+    if not name.name or name.suffix.lower() == store.PACKED:
+        return []
+    return [str(name.with_suffix(store.PACKED)), name.stem + store.PACKED]
 
 
 def _any_case(folder: Path, parts: Sequence[str]) -> str | None:

@@ -20,8 +20,8 @@ from typing import NamedTuple, TextIO, TypeVar
 from pipeline import SUBSETS
 
 SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogg .ogv .ts "
-    ".vob .webm .wmv .y4m".split()
+    ".3g2 .3gp .asf .avi .flv .gif .h5 .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogg .ogv "
+    ".ts .vob .webm .wmv .y4m".split()
 )
 _SUBSET_FOLDERS = dict(train="train", val="val", valid="val", validation="val", test="test")
 T = TypeVar("T")

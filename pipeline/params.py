@@ -108,7 +108,7 @@ class Tvl1:
 class Flow:
     """Frames to displacement fields: ``flow``."""
 
-    backend: Literal["auto", "cpu", "cuda", "opencv"]
+    backend: Literal["auto", "cpu", "cuda", "opencv", "given"]
     tvl1: Tvl1
     bound: Annotated[float, Bounds(0.5)]
     store: Literal["hdf5", "jpeg"]
@@ -234,6 +234,12 @@ class Params:
             raise ParamsError(
                 f"fuse.weights: got {sorted(self.fuse.weights)}, expected one weight for each of "
                 f"fuse.streams: {sorted(self.fuse.streams)}"
+            )
+        recompute = self.warped_flow.compute and self.warped_flow.mode == "recompute"
+        if self.flow.backend == "given" and recompute:
+            raise ParamsError(
+                "warped_flow.mode: got recompute with flow.backend given, expected subtract, or "
+                "warped_flow.compute false"
             )
         if self.dataset.test_fraction + self.dataset.val_fraction >= 1:
             raise ParamsError("dataset: test_fraction + val_fraction leave nothing to train on")

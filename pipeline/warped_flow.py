@@ -125,7 +125,8 @@ def run(
         out.mkdir(parents=True, exist_ok=True)
         return
     videos = read_videos(flow / "videos.csv")
-    params = replace(params, backend=tvl1.choose(params.backend))
+    if params.backend != "given":  # then nothing is computed anew
+        params = replace(params, backend=tvl1.choose(params.backend))
     print(f"warped_flow: {warped.mode}, TV-L1 backend {params.backend}")
     version = (
         f"camera {camera.METHOD_VERSION}, tvl1 {tvl1.METHOD_VERSION}, "

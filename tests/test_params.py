@@ -53,7 +53,12 @@ def test_shipped_files_load(path):
         (
             "flow.backend",
             "cuda9",
-            "flow.backend: got 'cuda9', expected one of auto, cpu, cuda, opencv",
+            "flow.backend: got 'cuda9', expected one of auto, cpu, cuda, opencv, given",
+        ),
+        (
+            "flow.backend",
+            "given",
+            "warped_flow.mode: got recompute with flow.backend given, expected",
         ),
         ("flow.tvl1.median", 4, "flow.tvl1.median: got 4, expected one of 0, 3, 5"),
         ("seed", True, "seed: got True, expected a whole number"),

@@ -5,6 +5,9 @@
 names that other tools read: ``img_00001.jpg``, ``flow_x_00001.jpg`` and ``flow_y_00001.jpg``,
 from 1, beside a ``made_by.json``. N frames give N-1 fields; field k goes from frame k to k+1.
 
+A packed video is one HDF5 file with all three datasets: pictures that another tool made, which
+:mod:`pipeline.adopt` put there, aligned in this way. It stands where a video file would.
+
 Nothing else in the project knows any of this.
 """
 
@@ -20,6 +23,7 @@ import numpy as np
 METHOD_VERSION = 1
 
 FRAMES, FLOW = ("frames",), ("flow_x", "flow_y")
+PACKED = ".h5"
 _JPEG_SIDE = 65_500
 _JPEG_PREFIX = {"frames": "img", "flow_x": "flow_x", "flow_y": "flow_y"}
 
@@ -59,7 +63,7 @@ def dequantise(codes: np.ndarray, bound: float) -> np.ndarray:
 def write_video(
     folder: Path,
     video_id: str,
-    pictures: Iterable[Sequence[np.ndarray]],
+    pictures: Iterable[Sequence[np.ndarray | bytes]],
     names: tuple[str, ...],
     *,
     store: str,
@@ -71,11 +75,11 @@ def write_video(
     Parameters
     ----------
     folder : Path
-        Where ``<video_id>.h5`` or ``<video_id>/`` is made. The caller moves it into place when
-        it is whole.
+        Where ``<video_id>.h5`` or ``<video_id>/`` is made, or added to under other ``names``. The
+        caller moves it into place when it is whole.
     pictures : iterable of sequences of ndarray, uint8
         Each item has one picture for each of ``names``: ``(rgb (H, W, 3),)`` for :data:`FRAMES`,
-        ``(x codes (H, W), y codes (H, W))`` for :data:`FLOW`.
+        ``(x codes (H, W), y codes (H, W))`` for :data:`FLOW`. JPEG bytes are kept as they are.
     store : {"hdf5", "jpeg"}
     quality : int
         JPEG quality, 1-100.
@@ -98,7 +102,9 @@ def write_video(
     return count
 
 
-def _encode(picture: np.ndarray, quality: int) -> np.ndarray:
+def _encode(picture: np.ndarray | bytes, quality: int) -> np.ndarray:
+    if isinstance(picture, bytes):
+        return np.frombuffer(picture, np.uint8)
     bgr = picture[..., ::-1] if picture.ndim == 3 else picture
     height, width = picture.shape[:2]
     if max(height, width) > _JPEG_SIDE:
@@ -108,7 +114,7 @@ def _encode(picture: np.ndarray, quality: int) -> np.ndarray:
 
 class _Hdf5Writer:
     def __init__(self, folder: Path, video_id: str, names: tuple[str, ...]) -> None:
-        self.file = h5py.File(folder / f"{video_id}.h5", "w", track_order=True)
+        self.file = h5py.File(folder / f"{video_id}.h5", "a", track_order=True)
         kind = h5py.vlen_dtype(np.uint8)
         self.rows = [
             self.file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(64,))
@@ -203,17 +209,41 @@ class StoredVideo:
         pictures = [self._decode(name, index, grey) for name in self._names]
         return pictures[0] if self._names == FRAMES else np.stack(pictures)
 
-    def _decode(self, name: str, index: int, grey: bool) -> np.ndarray:
+    def jpegs(self, index: int) -> tuple[bytes, ...]:
+        """Give the JPEG bytes of frame or field ``index``, one for each of ``names``."""
+        return tuple(self._bytes(name, index).tobytes() for name in self._names)
+
+    def _bytes(self, name: str, index: int) -> np.ndarray:
         if not 0 <= index < self._length:
             raise IndexError(f"{self.path}: got index {index}, expected 0 to {self._length - 1}")
         if self._file is not None:
-            data = self._file[name][index]
-        else:
-            picture = self.path / f"{_JPEG_PREFIX[name]}_{index + 1:05d}.jpg"
-            data = np.fromfile(picture, np.uint8)
+            return self._file[name][index]
+        return np.fromfile(self.path / f"{_JPEG_PREFIX[name]}_{index + 1:05d}.jpg", np.uint8)
+
+    def _decode(self, name: str, index: int, grey: bool) -> np.ndarray:
         colour = name == "frames" and not grey
         flag = cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE
-        decoded = cv2.imdecode(data, flag)
+        decoded = cv2.imdecode(self._bytes(name, index), flag)
         if decoded is None:
             raise ValueError(f"{self.path}: {name} {index} is no JPEG picture")
         return decoded
+
+
+def open_packed(path: Path, names: tuple[str, ...]) -> StoredVideo:
+    """Open a packed video's frames or flow.
+
+    Raises
+    ------
+    StoreError
+        If the file is none, or is the note that the pictures can't be used; says why in one line.
+    """
+    try:
+        video = StoredVideo(path.parent, path.stem, names)
+    except (OSError, KeyError):
+        raise StoreError(
+            f"no packed video, expected a {PACKED} file that python -m pipeline.adopt wrote"
+        ) from None
+    if reason := video.made_by.get("excluded"):
+        with video:
+            raise StoreError(reason)
+    return video
