@@ -11,7 +11,9 @@ from numba import njit, types
 from numba.core.compiler import Compiler
 from numba.extending import intrinsic
 
-MARGIN = 16  # values before a row's first pixel, and what a row is rounded up to: one AVX-512 vector
+MARGIN = (
+    16  # values before a row's first pixel, and what a row is rounded up to: one AVX-512 vector
+)
 BORDER = 4  # zero pixels around a packed image: a cubic kernel reaches two pixels out
 
 
