@@ -35,7 +35,7 @@ class _Frame:
 
 
 def _aligned_zeros(count: int, size: int) -> np.ndarray:
-    """Make planes whose rows start at whole cache lines: a vector across two takes twice as long."""
+    """Make planes whose rows start at whole cache lines: vectors across two cost double."""
     plain = np.zeros(count * size + 16, np.float32)
     skip = -plain.ctypes.data % 64 // 4
     return plain[skip : skip + count * size].reshape(count, size)
