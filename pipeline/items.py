@@ -31,7 +31,14 @@ from pipeline import workers
 from pipeline.params import Limits
 from pipeline.progress import progress
 
-ROOT = Path(".items")
+
+def _root() -> Path:
+    """Find the store: the project's own, also from an experiment that ``dvc queue`` runs.
+
+    Those run in ``<root>/.dvc/tmp/exps/<name>``, which DVC removes afterwards.
+    """
+    above, in_queue, _ = str(Path.cwd()).partition("/.dvc/tmp/exps/")
+    return Path(above, ".items") if in_queue else Path(".items")
 
 
 class Excluded(Exception):
@@ -219,10 +226,11 @@ def _digest(job: Job) -> str:
 @contextmanager
 def _alone(method: str) -> Iterator[Path]:
     """Hold one method's part of the store: a stage left running by a killed ``dvc`` goes first."""
-    store = ROOT / method
+    root = _root()
+    store = root / method
     store.mkdir(parents=True, exist_ok=True)
-    (ROOT / ".gitignore").write_text("*\n", encoding="utf-8")
-    with (ROOT / f"{method}.lock").open("w") as lock:
+    (root / ".gitignore").write_text("*\n", encoding="utf-8")
+    with (root / f"{method}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -330,7 +338,7 @@ def _note_used(store: Path, used: Iterator[Path]) -> None:
 
 def prune() -> None:
     """Remove the items that the last run of their stage didn't use; print what that freed."""
-    for store in sorted(path for path in ROOT.glob("*") if path.is_dir()):
+    for store in sorted(path for path in _root().glob("*") if path.is_dir()):
         with _alone(store.name):
             noted = store / "used.txt"
             used = set(noted.read_text("utf-8").split()) if noted.exists() else set()

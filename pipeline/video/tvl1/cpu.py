@@ -8,8 +8,10 @@ Two things differ: bicubic weights are exact (OpenCV rounds positions to 1/32 px
 filter, where asked for, runs once a warp.
 """
 
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -70,23 +72,35 @@ class _Level:
         )  # fmt: skip
 
 
-@kernels.outer
-def _refine(
-    first, packed, u, p, linear, inside, stride, limit, theta, taut, warps, iterations, epsilon,
-    size,
-):  # fmt: skip
-    """Do all warps of a level, as one call from Python: a call costs as much as rows of pixels."""
-    height, width = first.shape
-    gx, gy, rho, inverse = linear[0], linear[1], linear[2], linear[3]
-    for _ in range(warps):
-        kernels.linearise(first, packed, u[0], u[1], gx, gy, rho, inverse, stride)
-        kernels.solve(
-            u[0], u[1], p[0], p[1], p[2], p[3], gx, gy, rho, inverse, inside,
-            height, width, stride, limit, theta, taut, iterations, epsilon,
-        )  # fmt: skip
-        if size:
-            median.filter_plane(u[0], height, width, stride, size)
-            median.filter_plane(u[1], height, width, stride, size)
+def _compiled(sources: int):
+    """Compile the warps of a level as one function: a call from Python costs rows of pixels.
+
+    numba keeps compiled code for as long as this file stays the same, although it holds code of
+    other files too; ``sources``, a checksum of those, becomes part of its key.
+    """
+
+    @kernels.outer
+    def refine(first, packed, u, p, linear, inside, stride, limit, theta, taut, warps, iterations,
+               epsilon, size):  # fmt: skip
+        _ = sources
+        height, width = first.shape
+        gx, gy, rho, inverse = linear[0], linear[1], linear[2], linear[3]
+        for _ in range(warps):
+            kernels.linearise(first, packed, u[0], u[1], gx, gy, rho, inverse, stride)
+            kernels.solve(
+                u[0], u[1], p[0], p[1], p[2], p[3], gx, gy, rho, inverse, inside,
+                height, width, stride, limit, theta, taut, iterations, epsilon,
+            )  # fmt: skip
+            if size:
+                median.filter_plane(u[0], height, width, stride, size)
+                median.filter_plane(u[1], height, width, stride, size)
+
+    return refine
+
+
+_refine = _compiled(
+    zlib.crc32(b"".join(Path(one.__file__).read_bytes() for one in (kernels, median)))
+)
 
 
 def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndarray) -> None:
