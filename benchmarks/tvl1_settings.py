@@ -1,9 +1,10 @@
 """Endpoint error against speed for settings of TV-L1, to choose the ones that ship.
 
 Truth comes from Middlebury's pairs (``--middlebury FOLDER``: ``<pair>/frame10.png``,
-``frame11.png``, ``flow10.flo``) and from the sample's clips (``data/sample/*/truth``, written by
-``dvc repro``). Each row changes some settings of those in ``params.yaml``. Times are taken in
-interleaved rounds on one thread; the ratio to the first row is the median of the rounds' ratios.
+``frame11.png``, ``flow10.flo``), from the sample's clips (``data/sample/*/truth``, written by
+``dvc repro``), and from crops of their frames that move by up to 18 px. Each row changes some
+settings of those in ``params.yaml``. Times are taken in interleaved rounds on one thread; the ratio
+to the first row is the median of the rounds' ratios.
 """
 
 import argparse
@@ -20,27 +21,29 @@ import numpy as np
 from pipeline import params
 from pipeline.video.tvl1 import Settings, tvl1
 
+PAPERS = {"lambda_": 0.15, "theta": 0.3, "scales": 5, "scale_step": 0.8, "warps": 5}
 ROWS = (
     {},
+    {**PAPERS, "iterations": 300, "median": 0},
+    {**PAPERS, "iterations": 300},
+    PAPERS,
     {"median": 0},
     {"median": 3},
+    {"warps": 2},
+    {"warps": 4},
+    {"warps": 5},
+    {"iterations": 15},
+    {"iterations": 300},
     {"epsilon": 0.005},
     {"epsilon": 0.02},
-    {"epsilon": 0.03},
-    {"epsilon": 0.05},
-    {"warps": 3},
-    {"warps": 3, "epsilon": 0.02},
-    {"warps": 10},
-    {"iterations": 100},
-    {"iterations": 50},
-    {"iterations": 30},
-    {"iterations": 30, "epsilon": 0.02},
-    {"scales": 8},
-    {"scales": 10, "iterations": 50},
+    {"scales": 5},
+    {"scales": 6},
     {"scale_step": 0.5},
-    {"scale_step": 0.7},
-    {"lambda_": 0.1},
+    {"scale_step": 0.8, "scales": 9},
+    {"lambda_": 0.15},
     {"lambda_": 0.2},
+    {"theta": 0.2},
+    {"theta": 0.3},
 )
 
 
@@ -55,7 +58,7 @@ def main():
 
     shipped = Settings(**dataclasses.asdict(params.load().flow.tvl1))
     rows = [dataclasses.replace(shipped, **change) for change in ROWS]
-    sets = {"sample": list(sample(args.sample))}
+    sets = {"sample": list(sample(args.sample)), "pans": list(pans(args.sample))}
     if args.middlebury:
         sets["middlebury"] = list(middlebury(args.middlebury))
     if not any(sets.values()):
@@ -110,6 +113,20 @@ def sample(folder):
             for k in (count // 4, count // 2, 3 * count // 4):
                 frames = [cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in file["frames"][k : k + 2]]
                 yield np.stack(frames), file["flow"][k]
+
+
+def pans(folder):
+    """Yield crops of one frame a clip, twice its size, that move by a known number of px."""
+    for path in sorted(folder.glob("*/truth/*.h5")):
+        with h5py.File(path) as file:
+            frame = cv2.cvtColor(file["frames"][0], cv2.COLOR_RGB2GRAY)
+        frame = cv2.resize(frame, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+        for x, y in ((6, 3), (10, 5), (16, -8)):
+            crops = [frame[40 - j : 296 - j, 50 - i : 390 - i] for i, j in ((0, 0), (x, y))]
+            truth = np.broadcast_to(np.float32([x, y])[:, None, None], (2, 256, 340)).copy()
+            truth[:, :, -x:] = truth[:, : max(-y, 0)] = 1e9  # what leaves the frame
+            truth[:, 256 - max(y, 0) :] = 1e9
+            yield np.stack(crops), truth
 
 
 def endpoint_error(flow, truth):

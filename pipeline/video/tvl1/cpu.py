@@ -139,10 +139,9 @@ def _field(levels: list[_Level], first: _Frame, second: _Frame, settings: Settin
         level.solve(first.levels[number], second.levels[number], settings)
         if number:
             finer = levels[number - 1]
-            for plane, up in zip(level.flow, finer.flow, strict=True):
-                zoomed = cv2.resize(
-                    level.pixels(plane), (finer.width, finer.height),
-                    interpolation=cv2.INTER_LINEAR,
-                )  # fmt: skip
-                finer.pixels(up)[:] = zoomed * np.float32(1 / settings.scale_step)
+            for coarse, fine in zip(level.flow, finer.flow, strict=True):
+                into = finer.pixels(fine)
+                size = (finer.width, finer.height)
+                cv2.resize(level.pixels(coarse), size, dst=into, interpolation=cv2.INTER_LINEAR)
+                into *= np.float32(1 / settings.scale_step)
     return np.stack([levels[0].pixels(plane) for plane in levels[0].flow])
