@@ -13,7 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from pipeline import params
-from pipeline.video.tvl1 import METHOD_VERSION, Settings, cpu, median, tvl1, tvl1_pairs
+from pipeline.video.tvl1 import METHOD_VERSION, Settings, cpu, kernels, median, tvl1, tvl1_pairs
 from tests.video import tvl1_reference
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +104,8 @@ def test_median_equals_opencvs(size, shape):
     plane[:9] = plane[:9].round()  # equal values
     level = cpu._Level(*shape)
     level.pixels(level.flow[0])[:] = plane
-    median.filter_plane(level.flow[0], *shape, level.stride, size)
+    start = level.stride + kernels.MARGIN
+    median.filter_plane(level.flow[0], start, *shape, level.stride, size)
     expected = cv2.medianBlur(plane, size)
     np.testing.assert_array_equal(level.pixels(level.flow[0]), expected)
 

@@ -75,15 +75,16 @@ class _Level:
 def _compiled(sources: int):
     """Compile the warps of a level as one function: a call from Python costs rows of pixels.
 
-    numba keeps compiled code for as long as this file stays the same, although it holds code of
-    other files too; ``sources``, a checksum of those, becomes part of its key.
+    numba keeps compiled code for as long as its own file stays the same, although it may hold code
+    and constants of other files. Here ``sources``, a checksum of those, becomes part of the key;
+    kernels and median take nothing of each other but how to compile.
     """
 
     @kernels.outer
     def refine(first, packed, u, p, linear, inside, stride, limit, theta, taut, warps, iterations,
                epsilon, size):  # fmt: skip
         _ = sources
-        height, width = first.shape
+        (height, width), start = first.shape, stride + kernels.MARGIN
         gx, gy, rho, inverse = linear[0], linear[1], linear[2], linear[3]
         for _ in range(warps):
             kernels.linearise(first, packed, u[0], u[1], gx, gy, rho, inverse, stride)
@@ -92,8 +93,8 @@ def _compiled(sources: int):
                 height, width, stride, limit, theta, taut, iterations, epsilon,
             )  # fmt: skip
             if size:
-                median.filter_plane(u[0], height, width, stride, size)
-                median.filter_plane(u[1], height, width, stride, size)
+                median.filter_plane(u[0], start, height, width, stride, size)
+                median.filter_plane(u[1], start, height, width, stride, size)
 
     return refine
 

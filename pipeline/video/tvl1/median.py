@@ -7,7 +7,7 @@ takes half its time. At borders the nearest pixel inside stands for those outsid
 
 import numpy as np
 
-from .kernels import MARGIN, inner, outer, row_kernel
+from .kernels import inner, outer, row_kernel
 
 _U1, _U2, _U3, _U4 = (np.uint64(i) for i in range(1, 5))  # signed ones would keep vectors away
 
@@ -79,15 +79,15 @@ def _rows5(c0, c1, c2, c3, c4, out):
 
 
 @outer
-def filter_plane(plane, height, width, stride, size):
+def filter_plane(plane, start, height, width, stride, size):
     """Filter a plane's pixels in place by the median of ``size`` x ``size`` of them, 3 or 5.
 
     Parameters
     ----------
     plane : flat float32
-        As :mod:`.kernels` has them: pixel (0, 0) at ``stride + MARGIN``.
+        Pixel (0, 0) stands at ``start``, and each row ``stride`` values after the one above.
     """
-    reach, start = size // 2, stride + MARGIN
+    reach = size // 2
     wide = np.empty((height + 2 * reach, width + 2 * reach), np.float32)
     for y in range(height + 2 * reach):
         at = start + min(max(y - reach, 0), height - 1) * stride
