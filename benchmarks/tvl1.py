@@ -84,14 +84,15 @@ def made(count, height=SHORT_SIDE, width=340):
     rng = np.random.default_rng(0)
     scene = cv2.GaussianBlur(rng.random((height, width)).astype(np.float32), (0, 0), 3)
     scene = cv2.normalize(scene, None, 20, 235, cv2.NORM_MINMAX)
-    square = cv2.GaussianBlur(rng.random((80, 80)).astype(np.float32), (0, 0), 2)
+    side = height // 3
+    square = cv2.GaussianBlur(rng.random((side, side)).astype(np.float32), (0, 0), 2)
     square = cv2.normalize(square, None, 0, 255, cv2.NORM_MINMAX)
     frames = []
     for k in range(count):
         turn = cv2.getRotationMatrix2D((width / 2, height / 2), 0.3 * k, 1 + 0.005 * k)
         frame = cv2.warpAffine(scene, turn, (width, height), borderMode=cv2.BORDER_REFLECT)
-        left = 30 + 3 * k % (width - 120)
-        frame[90:170, left : left + 80] = square
+        left = 3 * k % (width - side)
+        frame[side : 2 * side, left : left + side] = square
         frame += rng.normal(0, 1.5, frame.shape)
         frames.append(np.clip(frame, 0, 255).astype(np.uint8))
     return np.stack(frames)

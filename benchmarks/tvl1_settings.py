@@ -61,6 +61,7 @@ def main():
     sets = {"sample": list(sample(args.sample)), "pans": list(pans(args.sample))}
     if args.middlebury:
         sets["middlebury"] = list(middlebury(args.middlebury))
+        sets["compressed"] = [(jpeg(frames), truth) for frames, truth in sets["middlebury"]]
     if not any(sets.values()):
         raise SystemExit(f"{args.sample}: no truth/*.h5 in it; run `dvc repro` first")
     tvl1(sets["sample"][0][0] if sets["sample"] else sets["middlebury"][0][0], shipped, "cpu")
@@ -103,6 +104,12 @@ def middlebury(folder):
     for pair in sorted(path.parent for path in folder.glob("*/flow10.flo")):
         frames = np.stack([cv2.imread(str(pair / f"frame{k}.png"), 0) for k in (10, 11)])
         yield frames, cv2.readOpticalFlow(str(pair / "flow10.flo")).transpose(2, 0, 1)
+
+
+def jpeg(frames):
+    """Compress frames hard, as video is."""
+    coded = [cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 50])[1] for frame in frames]
+    return np.stack([cv2.imdecode(code, cv2.IMREAD_GRAYSCALE) for code in coded])
 
 
 def sample(folder):

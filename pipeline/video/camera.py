@@ -196,12 +196,16 @@ def warp_to_previous(
     ndarray of shape (H, W), uint8
     """
     height, width = previous.shape
+    inner = np.zeros((height, width), np.uint8)
+    inner[border : height - border, border : width - border] = 1
+    flags = cv2.WARP_INVERSE_MAP
     warped = cv2.warpPerspective(
-        current, homography, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        current, homography, (width, height), flags=flags | cv2.INTER_LINEAR
     )
-    x, y = displacement(homography, height, width) + np.mgrid[:height, :width][::-1]
-    inside = (x >= border) & (x <= width - 1 - border) & (y >= border) & (y <= height - 1 - border)
-    return np.where(inside, warped, previous)
+    trusted = cv2.warpPerspective(
+        inner, homography, (width, height), flags=flags | cv2.INTER_NEAREST
+    )
+    return np.where(trusted, warped, previous)
 
 
 def displacement(homography: np.ndarray, height: int, width: int) -> np.ndarray:
