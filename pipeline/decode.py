@@ -58,7 +58,7 @@ def decode_video(
     }
     try:
         count = store.write_video(
-            folder, video_id, pictures_of(path, params, made_by), store.FRAMES,
+            folder, video_id, workers.alive(pictures_of(path, params, made_by)), store.FRAMES,
             store=params.store, quality=params.jpeg_quality, made_by=made_by,
         )  # fmt: skip
     except (media.MediaError, store.StoreError) as error:

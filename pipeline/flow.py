@@ -42,7 +42,7 @@ def flow_video(
     with store.StoredVideo(frames_folder, video_id, store.FRAMES) as frames:
         return store.write_video(
             folder, video_id,
-            (store.quantise(field, params.bound) for field in fields(frames, params)),
+            (store.quantise(f, params.bound) for f in workers.alive(fields(frames, params))),
             store.FLOW, store=params.store, quality=params.jpeg_quality, made_by=made_by,
         )  # fmt: skip
 
@@ -94,7 +94,8 @@ def run(frames: Path, out: Path, params: Flow, limits: Limits) -> None:
         make, version = given_flow, f"given, store {store.METHOD_VERSION}"
         sources = [(Path(video.path), video.sha256) for video in usable]
     else:
-        params = replace(params, backend=tvl1.choose(params.backend))
+        if params.backend == "auto" or not workers.elsewhere():
+            params = replace(params, backend=tvl1.choose(params.backend))
         print(f"flow: TV-L1 backend {params.backend}")
         make = flow_video
         version = f"tvl1 {tvl1.METHOD_VERSION}, store {store.METHOD_VERSION}, cv {cv2.__version__}"

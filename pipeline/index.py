@@ -309,6 +309,7 @@ def main() -> None:
     parser.add_argument("lists", type=Path, help="its CSV, or the folder of its official lists")
     parser.add_argument("out", type=Path, help="folder for videos.csv")
     args = parser.parse_args()
+    workers.end_with_dvc()
     try:
         run(args.videos, args.lists, args.out, load().dataset)
     except (DatasetError, ParamsError, OSError) as error:

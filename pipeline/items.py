@@ -22,7 +22,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +161,7 @@ def run_jobs(
     with _alone(method) as store:
         out.mkdir(parents=True, exist_ok=True)
         items = {job.video_id: store / _digest(job) for job in jobs}
+        _note_used(store, items.values())
         todo: dict[Path, list[Job]] = {}
         done: dict[str, Done] = {}
         for job in jobs:
@@ -174,7 +175,7 @@ def run_jobs(
             for item, group in todo.items()
         ]
         bar = progress(total=len(jobs), initial=len(done), desc=method, unit="video")
-        running = workers.run(_make_item, tasks, limits.seconds_per_video)
+        running = workers.run(_make_item, tasks, limits.stalled_seconds)
         computed = 0
         # Closed before an error is told: the bar, whose line comes first, and what still runs.
         with closing(bar), closing(running):
@@ -188,7 +189,6 @@ def run_jobs(
                     rate = computed / max(bar.format_dict["elapsed"], 1e-3)
                     bar.set_postfix_str(f"{rate:.1f} frames/s", False)
                     bar.update()
-        _note_used(store, items.values())
     result = {job.video_id: done[job.video_id] for job in jobs}
     _conclude(method, result, bar.format_dict["elapsed"], limits.max_excluded)
     return result
@@ -330,7 +330,7 @@ def _link(source: Path, target: Path) -> None:
     scratch.unlink(missing_ok=True)  # rename does nothing where both are links to one file
 
 
-def _note_used(store: Path, used: Iterator[Path]) -> None:
+def _note_used(store: Path, used: Iterable[Path]) -> None:
     scratch = store / ".used"
     scratch.write_text("".join(f"{name}\n" for name in sorted({i.name for i in used})), "utf-8")
     scratch.replace(store / "used.txt")

@@ -76,7 +76,7 @@ class Dataset:
 class Limits:
     """How much may go wrong with single videos: ``limits``, for decode, flow and warped_flow."""
 
-    seconds_per_video: Positive
+    stalled_seconds: Annotated[float, Bounds(0.1, 1e6)]
     max_excluded: Fraction
 
 
@@ -108,7 +108,7 @@ class Tvl1:
 class Flow:
     """Frames to displacement fields: ``flow``."""
 
-    backend: Literal["auto", "cpu", "cuda", "opencv", "given"]
+    backend: Literal["auto", "cpu", "cuda", "opencv", "opencv_cuda", "given"]
     tvl1: Tvl1
     bound: Annotated[float, Bounds(0.5)]
     store: Literal["hdf5", "jpeg"]

@@ -77,8 +77,9 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
         ) from None
     mean, std = NORMALISATION[stream.network.name]
     clips = dataset.TestingClips(
-        source, videos, stream, mean, snippets=stream.testing.frames, crops=stream.testing.crops
-    )
+        source, videos, stream, mean, snippets=stream.testing.frames, crops=stream.testing.crops,
+        crop_ratio=stream.testing.crop_ratio,
+    )  # fmt: skip
     loader = DataLoader(clips, batch_size=None, num_workers=engine.loader_workers())
     answers = engine.score_views(network, loader, std=std)
     bar = progress(answers, desc=f"score {name}", total=len(videos), unit="video")

@@ -21,6 +21,10 @@ from pipeline.learning.curves import write_curve
 from pipeline.params import ParamsError, Stream, load
 from pipeline.videos import read_videos
 
+# Of the short side, at the centre: 224 of 256 px, as both papers crop. Not `testing.crop_ratio`,
+# which must not retrain a stream.
+_VALIDATION_CROP = 0.875
+
 
 def run(
     source: Path, weights: Path, curve: Path, *, name: str, stream: Stream, lr: float, seed: int
@@ -60,7 +64,8 @@ def run(
         stream.training.batch,
         engine.loader_workers(),
     )
-    views = dataset.TestingClips(source, val, stream, mean, snippets=segments, crops=1)
+    views = dataset.TestingClips(source, val, stream, mean, snippets=segments, crops=1,
+                                 crop_ratio=_VALIDATION_CROP)  # fmt: skip
     rows = engine.train(
         network,
         lambda epoch: DataLoader(

@@ -111,7 +111,8 @@ def warp_video(
         store.StoredVideo(flow_folder, video_id, store.FLOW) as flow,
     ):
         return store.write_video(
-            folder, video_id, warped_codes(frames, flow, params, warped, made_by), store.FLOW,
+            folder, video_id,
+            workers.alive(warped_codes(frames, flow, params, warped, made_by)), store.FLOW,
             store=params.store, quality=params.jpeg_quality, made_by=made_by,
         )  # fmt: skip
 
@@ -126,7 +127,8 @@ def run(
         return
     videos = read_videos(flow / "videos.csv")
     if params.backend != "given":  # then nothing is computed anew
-        params = replace(params, backend=tvl1.choose(params.backend))
+        if params.backend == "auto" or not workers.elsewhere():
+            params = replace(params, backend=tvl1.choose(params.backend))
     print(f"warped_flow: {warped.mode}, TV-L1 backend {params.backend}")
     version = (
         f"camera {camera.METHOD_VERSION}, tvl1 {tvl1.METHOD_VERSION}, "

@@ -6,12 +6,13 @@ takes too long, fails alone: the rest goes on. Where this machine has several GP
 sees one of them, in turn; a Dask worker sees what ``CUDA_VISIBLE_DEVICES`` gave it at its start.
 """
 
+import math
 import multiprocessing
 import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
@@ -23,9 +24,10 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-_TIMED_OUT = 124  # a worker's exit status, as `timeout` has it
+T = TypeVar("T")
+_STALLED = 124  # a worker's exit status, as `timeout` has it
 _LOST = "its worker process died"
 _DEVICES = Path("/dev")
 _PATIENCE = 30  # seconds for a cluster to answer
@@ -39,8 +41,24 @@ class Task(NamedTuple):
 
 
 def count() -> int:
-    """Count the processes to use: ``PIPELINE_WORKERS``, else the cores this process may use."""
-    return int(os.environ.get("PIPELINE_WORKERS") or len(os.sched_getaffinity(0)))
+    """Count the processes to use: ``PIPELINE_WORKERS``, else the cores this process may use.
+
+    Raises
+    ------
+    ValueError
+        If ``PIPELINE_WORKERS`` is no whole number from 1.
+    """
+    asked = os.environ.get("PIPELINE_WORKERS")
+    if not asked:
+        return len(os.sched_getaffinity(0))
+    if not asked.isdecimal() or int(asked) < 1:
+        raise ValueError(f"PIPELINE_WORKERS: got {asked!r}, expected a whole number from 1")
+    return int(asked)
+
+
+def elsewhere() -> bool:
+    """Tell whether tasks run on other machines than this one."""
+    return bool(os.environ.get("DASK_SCHEDULER_ADDRESS"))
 
 
 def run(
@@ -54,7 +72,7 @@ def run(
         Of a module, so that it can be sent to another process.
     tasks : sequence of Task
     seconds : float
-        A task that takes longer fails.
+        A task that shows no progress (see :func:`alive`) for so long fails.
 
     Yields
     ------
@@ -70,21 +88,69 @@ def run(
     """
     if not tasks:
         return
+    for task in tasks:
+        _mark_of(task.name).unlink(missing_ok=True)
     if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
         yield from _on_cluster(address, function, tasks, seconds)
     else:
         yield from _on_this_machine(function, tasks, seconds)
 
 
-def _guarded(function: Callable[..., None], arguments: tuple, seconds: float, threads: int) -> str:
-    """Call the function; give the failure in a line. Ends the whole process after ``seconds``."""
+def alive(things: Iterable[T]) -> Iterator[T]:
+    """Pass things on; each one shows that the task at hand still makes progress."""
+    for thing in things:
+        _watch.beat()
+        yield thing
+
+
+class _Watch:
+    """Ends this process when its task makes no progress for too long, and leaves a mark of it."""
+
+    def __init__(self) -> None:
+        self.seconds, self.deadline, self.mark = 0.0, math.inf, Path()
+
+    def beat(self) -> None:
+        """Start to count anew."""
+        if self.deadline < math.inf:
+            self.deadline = time.monotonic() + self.seconds
+
+    def start(self, seconds: float, mark: Path) -> None:
+        """Begin with a task."""
+        self.seconds, self.mark = seconds, mark
+        self.deadline = time.monotonic() + seconds
+        threading.Thread(target=self._look, args=(self.mark,), daemon=True).start()
+
+    def stop(self) -> None:
+        """End with a task."""
+        self.deadline = math.inf
+
+    def _look(self, mark: Path) -> None:
+        while self.mark == mark and self.deadline < math.inf:
+            if time.monotonic() > self.deadline:
+                mark.touch()
+                os._exit(_STALLED)
+            time.sleep(min(1.0, self.seconds / 4))
+
+
+_watch = _Watch()
+
+
+def _mark_of(name: Path) -> Path:
+    """Name the file that says that a task stalled: beside its item, where all workers see it."""
+    return name.with_name(f"stalled-{name.name}")
+
+
+def _guarded(
+    function: Callable[..., None], arguments: tuple, seconds: float, threads: int, mark: Path
+) -> str:
+    """Call the function; give the failure in a line. Ends the process if it stalls."""
+    if mark.exists():
+        return _stalled(seconds)
     import cv2
 
     # One video a core: libraries that start threads of their own would fight for the same cores.
     cv2.setNumThreads(threads)
-    alarm = threading.Timer(seconds, os._exit, (_TIMED_OUT,))
-    alarm.daemon = True
-    alarm.start()
+    _watch.start(seconds, mark)
     try:
         function(*arguments)
     except (OSError, ImportError):
@@ -93,7 +159,7 @@ def _guarded(function: Callable[..., None], arguments: tuple, seconds: float, th
         traceback.print_exc()
         return f"{type(error).__name__}: {error}".splitlines()[0]
     finally:
-        alarm.cancel()
+        _watch.stop()
     return ""
 
 
@@ -116,7 +182,10 @@ def _on_this_machine(
         os.environ[f"{library}_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
     processes = min(count(), len(tasks))
-    left = {task.name: (function, task.arguments, seconds, count() // processes) for task in tasks}
+    left = {
+        task.name: (function, task.arguments, seconds, count() // processes, _mark_of(task.name))
+        for task in tasks
+    }
     while left:
         turns = context.Value("i", 0)
         with ProcessPoolExecutor(
@@ -131,11 +200,16 @@ def _on_this_machine(
                 pass
             finally:
                 pool.shutdown(cancel_futures=True)
-        # One worker died and took the others along: who is to blame dies again when alone.
+        # One worker died and took the others along: who is to blame left a mark, or dies again
+        # when alone.
         for name in running.names:
             failure = _alone(context, *left[name])
             del left[name]
             yield name, failure
+
+
+def _stalled(seconds: float) -> str:
+    return f"made no progress for {seconds:g} s (limits.stalled_seconds)"
 
 
 class _Few:
@@ -175,8 +249,8 @@ def _alone(context, *call) -> str:
         result = receive.recv()
     except EOFError:
         process.join()
-        if process.exitcode == _TIMED_OUT:
-            return f"took more than {call[2]:g} s (limits.seconds_per_video)"
+        if process.exitcode == _STALLED:
+            return _stalled(call[2])
         by = f" of signal {-process.exitcode}" if process.exitcode < 0 else ""
         return f"{_LOST}{by}, twice (out of memory?)"
     process.join()
@@ -258,7 +332,10 @@ def _on_cluster(
         ) from None
     with Client(address, timeout=_PATIENCE) as client:
         pool = client.get_executor(pure=False, retries=0)
-        calls = {task.name: (_guarded, function, task.arguments, seconds, 1) for task in tasks}
+        calls = {
+            task.name: (_guarded, function, task.arguments, seconds, 1, _mark_of(task.name))
+            for task in tasks
+        }
         futures = {pool.submit(*call): name for name, call in calls.items()}
         suspects = []
         for future in as_completed(futures):
@@ -282,6 +359,5 @@ def _on_cluster(
             except KilledWorker:
                 yield (
                     name,
-                    f"{_LOST} again and again (out of memory, or more than {seconds:g} s, "
-                    "limits.seconds_per_video)",
+                    f"{_LOST} again and again (out of memory?)",
                 )

@@ -35,7 +35,7 @@ def make(folder: Path) -> Path:
     tree = _YAML.load((ROOT / "params.yaml").read_text())
     tree["sample"] = {}
     tree["dataset"] |= {"videos": "videos", "lists": "videos", "group_pattern": ""}
-    tree["limits"] |= {"seconds_per_video": 60}
+    tree["limits"] |= {"stalled_seconds": 60}
     tree["decode"]["short_side"] = SIDE
     tree["flow"]["backend"] = "opencv"  # the one that needs no compiling
     tree["flow"]["tvl1"] |= {"scales": 2, "warps": 1}

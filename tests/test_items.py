@@ -12,7 +12,7 @@ import pytest
 from pipeline import items
 from pipeline.params import Limits
 
-LIMITS = Limits(seconds_per_video=60.0, max_excluded=1.0)
+LIMITS = Limits(stalled_seconds=60.0, max_excluded=1.0)
 
 
 def write_text(folder, video_id, text, log):
@@ -102,13 +102,13 @@ def whole(tmp_path):
     [
         ("crash", "ZeroDivisionError: a bug"),
         ("deadly", "its worker process died of signal 9, twice (out of memory?)"),
-        ("hang", "took more than 2 s (limits.seconds_per_video)"),
+        ("hang", "made no progress for 2 s (limits.stalled_seconds)"),
     ],
 )
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_one_bad_video_is_one_row(stage, tmp_path, monkeypatch, text, reason, workers):
     monkeypatch.setenv("PIPELINE_WORKERS", workers)
-    limits = Limits(seconds_per_video=2.0, max_excluded=0.5)
+    limits = Limits(stalled_seconds=2.0, max_excluded=0.5)
     texts = {"a": "one", "b": text, "c": "three", "d": "four"}
     done, _ = stage(texts, limits=limits)
     assert {name: one.reason for name, one in done.items()} == {
@@ -137,7 +137,7 @@ def test_a_full_disk_stops_the_stage_and_loses_nothing(stage, tmp_path):
 def test_too_many_exclusions_are_an_error_and_lose_nothing(stage):
     texts = {"a": "one", "b": "bad", "c": "bad"}
     with pytest.raises(RuntimeError, match=r"2 of 3 videos are excluded.*'b', 'not good'"):
-        stage(texts, limits=Limits(seconds_per_video=60.0, max_excluded=0.6))
+        stage(texts, limits=Limits(stalled_seconds=60.0, max_excluded=0.6))
     done, worked = stage(texts, out="again")
     assert worked == []
     assert [one.reason for one in done.values()] == ["", "not good", "not good"]

@@ -53,7 +53,7 @@ def test_shipped_files_load(path):
         (
             "flow.backend",
             "cuda9",
-            "flow.backend: got 'cuda9', expected one of auto, cpu, cuda, opencv, given",
+            "flow.backend: got 'cuda9', expected one of auto, cpu, cuda, opencv, opencv_cuda",
         ),
         (
             "flow.backend",

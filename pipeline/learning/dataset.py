@@ -97,9 +97,9 @@ class TrainingClips(Clips):
 class TestingClips(Clips):
     """Equally spaced snippets and fixed crops; nothing is drawn."""
 
-    def __init__(self, *args: object, snippets: int, crops: int) -> None:
+    def __init__(self, *args: object, snippets: int, crops: int, crop_ratio: float) -> None:
         super().__init__(*args)
-        self.snippets, self.crops = snippets, crops
+        self.snippets, self.crops, self.crop_ratio = snippets, crops, crop_ratio
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Cut all views of a clip: V = snippets x crops.
@@ -107,7 +107,7 @@ class TestingClips(Clips):
         Returns
         -------
         views : ndarray of shape (V, crop, crop, C), uint8
-            Crops are ``testing.crop_ratio`` of the short side, resized to ``input.crop``.
+            Crops are ``crop_ratio`` of the short side, resized to ``input.crop``.
         offsets : ndarray of shape (V, C), float32
         label : int
         """
@@ -116,7 +116,7 @@ class TestingClips(Clips):
             starts = sampling.testing_starts(len(video), self.stream.input.length, self.snippets)
             for start in starts:
                 volume, offset = self.snippet(video, int(start))
-                volume = augment.scaled_frame(volume, crop, self.stream.testing.crop_ratio)
+                volume = augment.scaled_frame(volume, crop, self.crop_ratio)
                 height, width = volume.shape[:2]
                 for place in augment.crop_places(height, width, crop, self.crops):
                     top, left, flipped = place

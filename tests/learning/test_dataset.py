@@ -15,6 +15,8 @@ from pipeline.videos import Video
 MEAN = (123.0, 117.0, 104.0)
 HEIGHT, WIDTH = 40, 56
 
+CROP_RATIO = 0.8
+
 
 def stream(source="frames", *, subtract_mean=False, **training):
     values = {
@@ -30,7 +32,7 @@ def stream(source="frames", *, subtract_mean=False, **training):
         ),
         network=params.Network(name="resnet18", weights="none", dropout=0.0),
         training=params.Training(**values | training),
-        testing=params.Testing(frames=3, crops=10, crop_ratio=0.8),
+        testing=params.Testing(frames=3, crops=10, crop_ratio=CROP_RATIO),
     )
 
 
@@ -63,8 +65,9 @@ def training(folders, kind="frames", *, seed=7, **options):
 
 def viewed(folders, kind="frames", *, snippets=3, crops=10, **options):
     return dataset.TestingClips(
-        folders / kind, VIDEOS, stream(kind, **options), MEAN, snippets=snippets, crops=crops
-    )
+        folders / kind, VIDEOS, stream(kind, **options), MEAN, snippets=snippets, crops=crops,
+        crop_ratio=CROP_RATIO,
+    )  # fmt: skip
 
 
 def pictures(folders, kind, video_id):

@@ -13,7 +13,16 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from pipeline import params
-from pipeline.video.tvl1 import METHOD_VERSION, Settings, cpu, kernels, median, tvl1, tvl1_pairs
+from pipeline.video.tvl1 import (
+    METHOD_VERSION,
+    Settings,
+    Unavailable,
+    cpu,
+    kernels,
+    median,
+    tvl1,
+    tvl1_pairs,
+)
 from tests.video import tvl1_reference
 
 ROOT = Path(__file__).parents[2]
@@ -190,8 +199,10 @@ def test_bad_pairs_backends_and_settings_are_refused(monkeypatch):
         with pytest.raises(ValueError, match=f"{name} is {value}"):
             dataclasses.replace(PRODUCTION, **{name: value})
     monkeypatch.delattr(cv2, "optflow")
-    with pytest.raises(ValueError, match="opencv-contrib-python-headless"):
+    with pytest.raises(Unavailable, match="opencv-contrib-python-headless"):
         tvl1(frames, PRODUCTION, "opencv")
+    with pytest.raises(Unavailable, match="'opencv_cuda': this OpenCV was built without CUDA"):
+        tvl1(frames, PRODUCTION, "opencv_cuda")
 
 
 def test_results_change_only_with_the_method_version():

@@ -87,12 +87,19 @@ def test_batches_equal_one_batch(monkeypatch):
 def test_median_equals_opencvs(size):
     planes = np.random.default_rng(size).normal(size=(2, 21, 37)).astype(np.float32)
     planes[1] = planes[1].round()  # equal values
-    out = torch.empty(2, 21, 37)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    out = torch.empty(2, 21, 37, device=device)
     kernels.median[kernels.grid(2, 21, 37)](
-        torch.from_numpy(planes), out, 21, 37, SIZE=size, HIGH=kernels.HIGH, WIDE=kernels.WIDE
+        torch.from_numpy(planes).to(device),
+        out,
+        21,
+        37,
+        SIZE=size,
+        HIGH=kernels.HIGH,
+        WIDE=kernels.WIDE,
     )
     expected = np.stack([cv2.medianBlur(plane, size) for plane in planes])
-    np.testing.assert_array_equal(out.numpy(), expected)
+    np.testing.assert_array_equal(out.cpu().numpy(), expected)
 
 
 @pytest.mark.parametrize(("size", "scale"), [((19, 26), 1.25), ((30, 41), 24 / 30)])
@@ -111,7 +118,7 @@ def test_resizing_equals_opencvs(size, scale):
 def test_without_a_gpu_asking_for_it_is_an_error_and_auto_takes_the_cpu(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET")
     assert choose("auto") == "cpu"
-    with pytest.raises(ValueError, match="'cuda': torch finds no CUDA device"):
+    with pytest.raises(package.Unavailable, match="'cuda': torch finds no CUDA device"):
         tvl1(np.zeros((2, 20, 20), np.uint8), FIXED, "cuda")
 
 

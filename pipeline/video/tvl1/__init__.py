@@ -9,12 +9,15 @@ import numpy as np
 
 from .settings import Settings
 
-__all__ = ["BACKENDS", "METHOD_VERSION", "Settings", "batch_size", "choose", "tvl1", "tvl1_pairs"]
+__all__ = [
+    "BACKENDS", "METHOD_VERSION", "Settings", "Unavailable", "batch_size", "choose", "tvl1",
+    "tvl1_pairs",
+]  # fmt: skip
 
 METHOD_VERSION = 1
-"""Raised whenever the ``cpu`` backend's results change by more than rounding."""
+"""Raised whenever a backend's results change by more than rounding."""
 
-BACKENDS = ("auto", "cpu", "cuda", "opencv")
+BACKENDS = ("auto", "cpu", "cuda", "opencv", "opencv_cuda")
 
 _LEAST_SIDE = 16
 _PIXELS = 6_000_000  # of a batch: 68 pairs of 256 x 340; some 150 bytes each on a GPU
@@ -23,6 +26,10 @@ _PIXELS = 6_000_000  # of a batch: 68 pairs of 256 x 340; some 150 bytes each on
 def batch_size(height: int, width: int) -> int:
     """Say how many pairs to compute at a time: enough to keep a GPU busy, and bounded memory."""
     return max(2, _PIXELS // (height * width))
+
+
+class Unavailable(OSError):
+    """A backend that can't run on this machine; the message says what it lacks."""
 
 
 def tvl1(frames: np.ndarray, settings: Settings, backend: str) -> np.ndarray:
@@ -34,7 +41,7 @@ def tvl1(frames: np.ndarray, settings: Settings, backend: str) -> np.ndarray:
         Grey frames; T at least 2, H and W at least 16.
     settings : Settings
         The constants of the method.
-    backend : {"auto", "cpu", "cuda", "opencv"}
+    backend : {"auto", "cpu", "cuda", "opencv", "opencv_cuda"}
         What computes; see :func:`choose`.
 
     Returns
@@ -45,7 +52,9 @@ def tvl1(frames: np.ndarray, settings: Settings, backend: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        When the frames or the backend are not as said, or the backend can't run here.
+        When the frames or the backend are not as said.
+    Unavailable
+        When the backend can't run here.
     """
     frames = _checked(frames, "frames")
     if len(frames) < 2:
@@ -96,12 +105,16 @@ def choose(backend: str) -> str:
     ------
     ValueError
         When there is no such backend.
+    Unavailable
+        When it can't run on this machine.
     """
     if backend not in BACKENDS:
         raise ValueError(f"TV-L1: backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
-    if backend != "auto":
-        return backend
-    return "cpu" if _backend("cuda").lacks() else "cuda"
+    if backend == "auto":
+        return "cpu" if _backend("cuda").lacks() else "cuda"
+    if lacks := _backend(backend).lacks():
+        raise Unavailable(f"TV-L1 backend {backend!r}: {lacks}")
+    return backend
 
 
 def _backend(name: str):
@@ -110,6 +123,8 @@ def _backend(name: str):
         from . import cpu as module
     elif name == "cuda":
         from . import cuda as module
-    else:
+    elif name == "opencv":
         from . import opencv as module
+    else:
+        from . import opencv_cuda as module
     return module

@@ -104,6 +104,11 @@ _refine = _compiled(
 )
 
 
+def lacks() -> str:
+    """Say what this backend lacks to run here; empty if nothing."""
+    return ""
+
+
 def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndarray) -> None:
     """Compute the flow of pairs (N, H, W) uint8 into ``out`` (N, 2, H, W) float32.
 

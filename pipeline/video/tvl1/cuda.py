@@ -10,24 +10,24 @@ for tests.
 """
 
 import os
-from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
 import torch
 
-from . import batch_size
+from . import Unavailable, batch_size
 from .settings import Settings
 
 _ASK_EVERY = 16  # iterations
 
 
-@cache
 def lacks() -> str:
-    """Say what this backend lacks to run on a GPU here; empty if nothing."""
+    """Say what this backend lacks to run here; empty if nothing."""
     if find_spec("triton") is None:
         return "Triton isn't installed (torch's CUDA builds bring it)"
-    return "" if torch.cuda.is_available() else "torch finds no CUDA device"
+    if torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1":
+        return ""
+    return "torch finds no CUDA device"
 
 
 def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndarray) -> None:
@@ -35,12 +35,17 @@ def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndar
 
     Raises
     ------
-    ValueError
-        When there is no GPU, or no Triton.
+    Unavailable
+        When the GPU's memory is too small, or taken by others.
     """
-    if lacks() and os.environ.get("TRITON_INTERPRET") != "1":
-        raise ValueError(f"TV-L1 backend 'cuda': {lacks()}")
-    on_gpu = not lacks()
+    try:
+        _flow(first, second, settings, out)
+    except torch.OutOfMemoryError as error:
+        raise Unavailable(f"TV-L1 backend 'cuda': {error}".splitlines()[0]) from None
+
+
+def _flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndarray) -> None:
+    on_gpu = torch.cuda.is_available()
     count = batch_size(*first.shape[1:])
     copies = torch.cuda.Stream() if on_gpu else None
     pending: list[tuple[int, torch.Tensor, object]] = []
@@ -135,8 +140,9 @@ class _Batch:
         how = {"HIGH": kernels.HIGH, "WIDE": kernels.WIDE}
         grid = kernels.grid(pairs, height, width)
         slopes = _centred_differences(second)
-        flows = torch.stack([u, u])
-        duals = torch.zeros((2, *self._shape(4, number)), device=self.device)
+        # Two buffers each, as tensors of their own: Triton compiles anew for other alignments.
+        flows = [u.contiguous(), torch.empty_like(u)]
+        duals = [torch.zeros(self._shape(4, number), device=self.device) for _ in range(2)]
         linear = torch.empty(self._shape(3, number), device=self.device)
         for _ in range(self.settings.warps):
             kernels.linearise[grid](first, second, slopes, flows[0], linear, height, width, **how)
@@ -149,15 +155,19 @@ class _Batch:
         return flows[0]
 
     def _iterate(
-        self, flows: torch.Tensor, duals: torch.Tensor, linear: torch.Tensor, grid: tuple[int, int]
+        self,
+        flows: list[torch.Tensor],
+        duals: list[torch.Tensor],
+        linear: torch.Tensor,
+        grid: tuple[int, int],
     ) -> None:
         """Iterate between the two buffers of u and p; what is newest ends in the first."""
         from . import cuda_kernels as kernels
 
         tiles, pairs = grid
         height, width = linear.shape[2:]
-        change = torch.full((2, pairs, tiles), np.inf, device=self.device)
-        ended, side = torch.zeros((2, pairs), dtype=torch.int32, device=self.device)
+        change = [torch.full((pairs, tiles), np.inf, device=self.device) for _ in range(2)]
+        ended, side = (torch.zeros(pairs, dtype=torch.int32, device=self.device) for _ in range(2))
         settled = _Settled(ended)
         settings = self.settings
         for number in range(settings.iterations):

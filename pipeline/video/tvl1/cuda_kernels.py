@@ -136,7 +136,8 @@ def _dual(p, out, ux, uy, at, inside, plane, taut):
     tl.store(out + plane + at, (py + taut * uy) * scale, mask=inside)
 
 
-@triton.jit
+# Sizes and sides vary from launch to launch: no new compilation for each.
+@triton.jit(do_not_specialize=["which", "tiles", "height", "width"])
 def iterate(
     u, u_out,  # (B, 2, H, W) the flow, before and after
     p, p_out,  # (B, 4, H, W) the dual variables p11 p12 p21 p22, before and after

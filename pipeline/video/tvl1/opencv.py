@@ -22,19 +22,15 @@ def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndar
         out[k] = method.calc(first[k], second[k], None).transpose(2, 0, 1)
 
 
-def make(settings: Settings):
-    """Build OpenCV's object for these settings.
+def lacks() -> str:
+    """Say what this backend lacks to run here; empty if nothing."""
+    if hasattr(cv2, "optflow"):
+        return ""
+    return "this OpenCV has no cv2.optflow, expected opencv-contrib-python-headless"
 
-    Raises
-    ------
-    ValueError
-        When this OpenCV has no TV-L1: it is part of the contrib packages.
-    """
-    if not hasattr(cv2, "optflow"):
-        raise ValueError(
-            "TV-L1 backend 'opencv': this OpenCV has no cv2.optflow, "
-            "expected opencv-contrib-python-headless"
-        )
+
+def make(settings: Settings):
+    """Build OpenCV's object for these settings."""
     outer = OUTER if settings.median and settings.iterations % OUTER == 0 else 1
     return cv2.optflow.DualTVL1OpticalFlow_create(
         tau=settings.tau,
