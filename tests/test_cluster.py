@@ -121,8 +121,7 @@ def test_a_task_that_kills_its_workers_fails_alone(tmp_path, cluster, monkeypatc
     tasks = [workers.Task(tmp_path / str(n), (n, tmp_path / "log")) for n in range(8)]
     told = dict(workers.run(deadly, tasks, 30.0))
     assert {name.name: failure for name, failure in told.items() if failure} == {
-        "3": "its worker process died again and again (out of memory, or more than 30 s, "
-        "limits.stalled_seconds)",
+        "3": "its worker process died again and again (out of memory?)",
         "5": "ZeroDivisionError: a bug",
     }
 
