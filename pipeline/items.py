@@ -158,7 +158,7 @@ def run_jobs(
     RuntimeError
         If more videos are excluded than ``limits`` allows. What is done is kept.
     """
-    with _alone(method) as store:
+    with _locked(method) as store:
         out.mkdir(parents=True, exist_ok=True)
         items = {job.video_id: store / _digest(job) for job in jobs}
         _note_used(store, items.values())
@@ -224,7 +224,7 @@ def _digest(job: Job) -> str:
 
 
 @contextmanager
-def _alone(method: str) -> Iterator[Path]:
+def _locked(method: str) -> Iterator[Path]:
     """Hold one method's part of the store: a stage left running by a killed ``dvc`` goes first."""
     root = _root()
     store = root / method
@@ -339,7 +339,7 @@ def _note_used(store: Path, used: Iterable[Path]) -> None:
 def prune() -> None:
     """Remove the items that the last run of their stage didn't use; print what that freed."""
     for store in sorted(path for path in _root().glob("*") if path.is_dir()):
-        with _alone(store.name):
+        with _locked(store.name):
             noted = store / "used.txt"
             used = set(noted.read_text("utf-8").split()) if noted.exists() else set()
             count = freed = shared = 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,29 @@ def test_a_change_reaches_what_depends_on_it_alone(clone, at, value, stages):
     finally:
         (clone / "params.yaml").write_text(before)
     assert would_run(clone) == set()
+
+
+def ran(told):
+    """List the modules that DVC started."""
+    return re.findall(r"> python -m pipeline\.(\w+ ?\w*)", told)
+
+
+def test_going_back_to_old_values_computes_nothing(clone):
+    before = (clone / "params.yaml").read_text()
+    edit(clone, "flow.bound", 15)
+    assert "flow data" in ran(run(clone, "dvc", "repro", "flow"))
+    (clone / "params.yaml").write_text(before)
+    assert not set(ran(run(clone, "dvc", "repro"))) - {"params params"}
+
+
+def test_an_experiment_trains_again_and_leaves_the_flow_alone(clone):
+    run(clone, "git", "add", "-A")
+    run(clone, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "before")
+    told = run(clone, "dvc", "exp", "run", "-S", "lr=0.005")
+    run(clone, "git", "checkout", "-q", ".")
+    run(clone, "dvc", "checkout", "-q")
+    streams = {f"{stage} {name}" for stage in ("train", "score") for name in STREAMS}
+    assert set(ran(told)) - {"params params"} == streams | {"fuse data", "report data"}
 
 
 def test_a_forced_run_ends_with_the_same_bytes(clone):
