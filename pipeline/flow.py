@@ -69,8 +69,9 @@ def given_flow(
                 )
             made_by["packed"] = packed.made_by
             return store.write_video(
-                folder, video_id, (packed.jpegs(index) for index in range(len(packed))),
-                store.FLOW, store=params.store, quality=params.jpeg_quality, made_by=made_by,
+                folder, video_id,
+                workers.alive(packed.jpegs(index) for index in range(len(packed))), store.FLOW,
+                store=params.store, quality=params.jpeg_quality, made_by=made_by,
             )  # fmt: skip
     except store.StoreError as error:
         raise items.Excluded(str(error)) from None

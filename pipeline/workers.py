@@ -2,7 +2,7 @@
 
 ``PIPELINE_WORKERS`` sets the number of processes; ``DASK_SCHEDULER_ADDRESS`` names a cluster whose
 workers share this file system. Neither bears on results. A task that a worker dies of, or that
-takes too long, fails alone: the rest goes on. Where this machine has several GPUs, each process
+makes no progress, fails alone: the rest goes on. Where this machine has several GPUs, each process
 sees one of them, in turn; a Dask worker sees what ``CUDA_VISIBLE_DEVICES`` gave it at its start.
 """
 
@@ -136,8 +136,11 @@ _watch = _Watch()
 
 
 def _mark_of(name: Path) -> Path:
-    """Name the file that says that a task stalled: beside its item, where all workers see it."""
-    return name.with_name(f"stalled-{name.name}")
+    """Name the file that says that a task stalled: beside its item, where all workers see it.
+
+    They may stand in another folder than the stage.
+    """
+    return name.absolute().with_name(f"stalled-{name.name}")
 
 
 def _guarded(

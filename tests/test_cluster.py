@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import small_project as project
@@ -124,6 +125,25 @@ def test_a_task_that_kills_its_workers_fails_alone(tmp_path, cluster, monkeypatc
         "3": "its worker process died again and again (out of memory?)",
         "5": "ZeroDivisionError: a bug",
     }
+
+
+def stalling(number, log):
+    with log.open("a") as file:
+        file.write(f"{number}\n")
+    if number == 1:
+        time.sleep(600)
+
+
+def test_a_task_that_stalls_is_tried_once(tmp_path, cluster, monkeypatch):
+    """Named by a path from here, while the workers stand in another folder."""
+    cluster.worker()
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "log"
+    tasks = [workers.Task(Path(str(n)), (n, log)) for n in range(3)]
+    told = {name.name: failure for name, failure in workers.run(stalling, tasks, 2.0)}
+    assert told == {"0": "", "1": "made no progress for 2 s (limits.stalled_seconds)", "2": ""}
+    assert log.read_text().split().count("1") == 1
 
 
 def test_a_cluster_without_the_pipeline_is_told_in_a_line(tmp_path, cluster, monkeypatch):
