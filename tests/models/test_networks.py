@@ -195,6 +195,25 @@ def test_same_padding_is_tensorflows(size, stride, shape):
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18"])
+def test_statistics_follow_a_new_input_within_a_short_training(name):
+    """Else partial BN is tested with the statistics of another modality than it learned with."""
+    torch.manual_seed(0)
+    network = make(name)
+    flow = 0.1 * torch.randn(8, 3, 64, 64) + 0.5  # weaker than images, and off their mean
+    with torch.no_grad():
+        for _ in range(120):
+            freeze_bn(network.train(), "all_but_first")
+            network(flow)
+    first = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    conv = network.get_submodule(network.first_conv)
+    with torch.no_grad():
+        seen = conv(flow)
+    scale = seen.std((0, 2, 3))
+    assert ((first.running_mean - seen.mean((0, 2, 3))).abs() < 0.02 * scale).all()
+    assert ((first.running_var.sqrt() / scale - 1).abs() < 0.05).all()
+
+
 @pytest.mark.parametrize(("which", "spared"), [("none", 20), ("all_but_first", 1), ("all", 0)])
 def test_frozen_batch_norm_keeps_its_statistics(which, spared):
     torch.manual_seed(0)
