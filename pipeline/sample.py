@@ -8,8 +8,8 @@ few clips; and ``OUT/contact_sheet.png`` to look at.
 import argparse
 import multiprocessing
 import os
+import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -97,6 +97,7 @@ def write_contact_sheet(path: Path, rows: dict[str, np.ndarray]) -> None:
 
 def run(out: Path, params: Sample) -> None:
     """Render all clips of all classes."""
+    started = time.monotonic()
     wanted = [(action, 1 + n) for action in CLASSES for n in range(params.clips_per_class)]
     out.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(
@@ -109,7 +110,10 @@ def run(out: Path, params: Sample) -> None:
         shown = [future.result() for future in progress(futures, desc="sample", unit="clip")]
     rows = {action: frames for (action, n), frames in zip(wanted, shown, strict=True) if n == 2}
     write_contact_sheet(out / "contact_sheet.png", rows)
-    print(f"sample: {len(wanted)} clips of {len(CLASSES)} classes, {asdict(params)}")
+    print(
+        f"sample: {len(wanted)} clips of {len(CLASSES)} classes, {params.frames} frames each, in "
+        f"{time.monotonic() - started:.1f} s"
+    )
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ The training clips are scored as well: the SVM of the stage ``fuse`` is fitted o
 """
 
 import argparse
+import time
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
     ValueError
         If there is no usable clip, or the weights are of another network or other classes.
     """
+    started = time.monotonic()
     listed = read_videos(source / "videos.csv")
     videos = [video for video in listed if video.status == "ok"]
     if not videos:
@@ -95,6 +97,10 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_scores(out, scores)
+    views = stream.testing.frames * stream.testing.crops
+    print(
+        f"score {name}: {len(videos)} videos of {views} views in {time.monotonic() - started:.1f} s"
+    )
     for subset in SUBSETS:
         of = scores.subset == subset
         if of.any():

@@ -9,6 +9,7 @@ Two-Stream draws clips uniformly over classes; iterations are counted in epochs.
 """
 
 import argparse
+import time
 from pathlib import Path
 
 import torch
@@ -36,6 +37,7 @@ def run(
     ValueError
         If fewer than two classes have a usable clip to train on.
     """
+    started = time.monotonic()
     videos = read_videos(source / "videos.csv")
     classes = dataset.class_names(videos)
     usable = [video for video in videos if video.status == "ok"]
@@ -75,6 +77,7 @@ def run(
             num_workers=loaders,
         ),
         DataLoader(views, batch, num_workers=loaders) if val else None,
+        clips=len(clips),
         lr=lr * stream.training.lr_scale,
         std=std,
         params=stream.training,
@@ -85,6 +88,10 @@ def run(
     state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     torch.save({"classes": classes, "state_dict": state}, weights)
     write_curve(curve, rows)
+    print(
+        f"train {name}: {len(clips)} clips, {stream.training.epochs} epochs in "
+        f"{time.monotonic() - started:.1f} s"
+    )
 
 
 def main() -> None:

@@ -158,7 +158,7 @@ def test_a_class_whose_training_clips_were_all_excluded_is_named(tmp_path, monke
     assert network.fc.out_features == 3
     assert "rgb: no usable train clip of the classes: jump\n" in capsys.readouterr().out
     train_without(tmp_path, monkeypatch)
-    assert capsys.readouterr().out == ""
+    assert "no usable train clip" not in capsys.readouterr().out
 
 
 def test_one_class_left_to_train_on_is_an_error(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from tqdm import tqdm
 
 from models import classifier_of, fold_bn, freeze_bn
 from models.tsn import TSN
@@ -73,6 +74,7 @@ def train(
     epoch_loader: Callable[[int], Iterable[Batch]],
     val_loader: Iterable[Batch] | None,
     *,
+    clips: int,
     lr: float,
     std: tuple[float, ...],
     params: Training,
@@ -88,6 +90,8 @@ def train(
     epoch_loader : callable
         Gives an epoch's batches: snippets (N, K, H, W, C) uint8, offsets (N, K, C), labels (N,).
     val_loader : iterable of the same, or None
+    clips : int
+        Clips of an epoch, for the progress shown.
     lr : float
         Rate of all layers but the classifier.
     std : tuple of float
@@ -104,39 +108,52 @@ def train(
     freeze_bn(network, params.freeze_bn)
     optimiser = torch.optim.SGD(parameter_groups(network, lr, params), lr, params.momentum)
     rows = []
-    for epoch in range(params.epochs):
-        torch.manual_seed(seed * 100_003 + epoch)  # dropout
-        model.train()
-        freeze_bn(network, params.freeze_bn)
-        batches = epoch_loader(epoch)
-        bar = progress(
-            batches, desc=f"{label} {epoch + 1}/{params.epochs}", unit="batch", leave=False
-        )
-        total, factors = np.zeros(3), []
-        for step, batch in enumerate(bar):
-            factor = rate_factor((epoch + step / len(batches)) / params.epochs, params)
-            for group in optimiser.param_groups:
-                group["lr"] = group["base_lr"] * factor
-            factors.append(factor)
-            loss, right, count = _forward(model, batch, std, on)
-            if not torch.isfinite(loss):
-                raise RuntimeError(f"{label}: the loss is {loss.item()} in epoch {epoch + 1}; "
-                                   "a smaller lr may help")  # fmt: skip
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            if params.clip_norm:
-                nn.utils.clip_grad_norm_(model.parameters(), params.clip_norm)
-            optimiser.step()
-            total += loss.item() * count, right, count
-            bar.set_postfix_str(f"loss {total[0] / total[2]:.3f}")
-        row = {"epoch": epoch + 1, "lr": lr * float(np.mean(factors))}
-        row |= {"train_loss": total[0] / total[2], "train_top1": total[1] / total[2]}
-        rows.append(row | _validate(model, val_loader, std, on))
-        print(
-            f"{label} epoch {epoch + 1}/{params.epochs}: "
-            + ", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items() if v is not None)
-        )
+    with progress(desc=label, total=params.epochs * clips, unit="clip", leave=False) as bar:
+        for epoch in range(params.epochs):
+            torch.manual_seed(seed * 100_003 + epoch)  # dropout
+            model.train()
+            freeze_bn(network, params.freeze_bn)
+            row = {"epoch": epoch + 1}
+            row |= _epoch(model, epoch_loader(epoch), optimiser, epoch, std, params, bar)
+            rows.append(row | _validate(model, val_loader, std, on))
+            told = ", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items() if v is not None)
+            bar.write(f"{label}: {told}")
     return rows
+
+
+def _epoch(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    optimiser: torch.optim.Optimizer,
+    epoch: int,
+    std: tuple[float, ...],
+    params: Training,
+    bar: tqdm,
+) -> dict[str, float]:
+    """Train for one epoch; return its mean rate, loss and accuracy."""
+    on = next(model.parameters()).device
+    total, rates = np.zeros(3), []
+    for step, batch in enumerate(batches):
+        factor = rate_factor((epoch + step / len(batches)) / params.epochs, params)
+        for group in optimiser.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        rates.append(optimiser.defaults["lr"] * factor)
+        loss, right, count = _forward(model, batch, std, on)
+        if not torch.isfinite(loss):
+            raise RuntimeError(f"{bar.desc}: the loss is {loss.item()} in epoch {epoch + 1}; "
+                               "a smaller lr may help")  # fmt: skip
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if params.clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), params.clip_norm)
+        optimiser.step()
+        total += loss.item() * count, right, count
+        mean_loss, top1 = total[:2] / total[2]
+        bar.set_postfix_str(
+            f"epoch {epoch + 1}/{params.epochs}, loss {mean_loss:.3f}, top-1 {top1:.3f}", False
+        )
+        bar.update(count)
+    return {"lr": float(np.mean(rates)), "train_loss": mean_loss, "train_top1": top1}
 
 
 def _forward(

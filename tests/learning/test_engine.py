@@ -54,8 +54,9 @@ def batches(epoch, *, count=3, clips=8):
 
 def fit(network, params=PARAMS, *, epoch_loader=batches, val=None, seed=3):
     return engine.train(
-        network, epoch_loader, val, lr=0.01, std=STD, params=params, seed=seed, label="tiny"
-    )
+        network, epoch_loader, val, clips=24, lr=0.01, std=STD, params=params, seed=seed,
+        label="tiny",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
