@@ -30,6 +30,7 @@ from pathlib import Path
 from pipeline import workers
 from pipeline.params import Limits
 from pipeline.progress import progress
+from pipeline.whole_file import whole_file
 
 
 def _root() -> Path:
@@ -319,21 +320,17 @@ def _link(source: Path, target: Path) -> None:
         for inner in source.iterdir():
             _link(inner, target / inner.name)
         return
-    # By way of another name: whatever stands there is replaced, never written into.
-    scratch = target.with_name(f".{target.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    try:
-        scratch.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, scratch)
-    scratch.replace(target)
-    scratch.unlink(missing_ok=True)  # rename does nothing where both are links to one file
+    with whole_file(target) as scratch:  # what stands there is replaced, never written into
+        try:
+            scratch.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, scratch)
 
 
 def _note_used(store: Path, used: Iterable[Path]) -> None:
-    scratch = store / ".used"
-    scratch.write_text("".join(f"{name}\n" for name in sorted({i.name for i in used})), "utf-8")
-    scratch.replace(store / "used.txt")
+    names = sorted({item.name for item in used})
+    with whole_file(store / "used.txt") as scratch:
+        scratch.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def prune() -> None:
