@@ -17,8 +17,8 @@ import ffmpeg
 import h5py
 import numpy as np
 
-from pipeline import workers
 from pipeline.params import ParamsError, Sample, load
+from pipeline.parent import end_with_dvc
 from pipeline.progress import progress
 from pipeline.rendering.actions import CLASSES
 from pipeline.rendering.scene import Clip, render
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("name", help="a key of params.yaml's sample")
     parser.add_argument("out", type=Path, help="folder for the clips")
     args = parser.parse_args()
-    workers.end_with_dvc()
+    end_with_dvc()
     try:
         params = load()
         if args.name not in params.sample:
