@@ -20,7 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tvl1 import machine
+from common import flow_machine
 
 from pipeline import flow, params, workers
 from pipeline.video import store, tvl1
@@ -58,7 +58,7 @@ def main():
         ratios.append(kernel / stage)
         rates.append(pairs / stage)
     result = {
-        "machine": machine() | {"workers": workers.count()},
+        "machine": flow_machine() | {"workers": workers.count()},
         "pairs": pairs,
         "stage_pairs_per_s": statistics.median(rates),
         "share_of_kernel": statistics.median(ratios),

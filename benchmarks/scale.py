@@ -8,7 +8,6 @@ that has nothing to do, one after a clip was added. See ``benchmarks/README.md``
 import argparse
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import imageio_ffmpeg
+from common import machine
 from ruamel.yaml import YAML
 
 from pipeline import workers
@@ -77,7 +77,7 @@ def measure(work, args):
     check(project, len(train + test) + 1, "up to date" not in steps["one clip added"]["said"])
     stages = {name: one.pop("stages") for name, one in steps.items() if one.pop("said") or True}
     return {
-        "machine": machine(),
+        "machine": dvc_machine(),
         "clips": len(train + test),
         "last_stage": args.last_stage,
         "steps": steps,
@@ -202,18 +202,13 @@ def check(project, clips, right):
             assert sum(1 for _ in (project / "data" / folder).glob("*.h5")) == clips, folder
 
 
-def machine():
-    """Say what ran this."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
+def dvc_machine():
+    """Say what ran this, and what else bears on the speed of DVC and of the stages' processes."""
     dvc = subprocess.run([sys.executable, "-m", "dvc", "--version"], capture_output=True, text=True)
-    return {
-        "cpu": model or platform.processor(),
+    return machine() | {
         "workers": workers.count(),
         "load_at_start": round(os.getloadavg()[0], 1),
         "niceness": os.nice(0),
-        "python": platform.python_version(),
         "dvc": dvc.stdout.strip(),
     }
 

@@ -6,10 +6,8 @@ ratio is the median of the rounds' ratios. See ``benchmarks/README.md``.
 
 import argparse
 import dataclasses
-import importlib.metadata
 import json
 import multiprocessing
-import platform
 import resource
 import statistics
 import time
@@ -17,11 +15,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import cv2
-import llvmlite.binding
 import numpy as np
+from common import endpoint_error, flow_machine, middlebury
 
 from pipeline import params
-from pipeline.video.tvl1 import METHOD_VERSION, Settings, choose, tvl1
+from pipeline.video.tvl1 import Settings, choose, tvl1
 
 SHORT_SIDE = 256
 # What dense_flow and denseflow leave at OpenCV's defaults; its CUDA class has no median.
@@ -50,7 +48,7 @@ def main():
     cv2.setNumThreads(args.threads)
     methods = contenders(shipped)
     result = {
-        "machine": machine() | {"threads": args.threads},
+        "machine": flow_machine() | {"threads": args.threads},
         "frames": {"from": args.frames.name if args.frames else "made", "shape": frames.shape},
         "settings": dataclasses.asdict(shipped),
         "parity": parity(frames, shipped),
@@ -181,13 +179,9 @@ def speed(frames, methods, rounds):
 def errors(folder, methods):
     """Mean endpoint errors on Middlebury's grey pairs, px; unknown pixels are left out."""
     found = {name: {} for name in methods}
-    for pair in sorted(path.parent for path in folder.glob("*/flow10.flo")):
-        frames = np.stack([cv2.imread(str(pair / f"frame{k}.png"), 0) for k in (10, 11)])
-        truth = cv2.readOpticalFlow(str(pair / "flow10.flo")).transpose(2, 0, 1)
-        known = (np.abs(truth) < 1e8).all(axis=0)
+    for pair, frames, truth in middlebury(folder):
         for name, run in methods.items():
-            error = np.hypot(*(run(frames)[0] - truth))[known]
-            found[name][pair.name] = float(error.mean())
+            found[name][pair] = endpoint_error(run(frames)[0], truth)
     if not found[BASE]:
         raise SystemExit(f"{folder}: no */flow10.flo, expected Middlebury's folders")
     return found
@@ -210,21 +204,6 @@ def _peak(frames, settings, count, threads):
     for _ in range(count // (len(frames) - 1)):
         tvl1(frames, settings, choose("auto"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def machine():
-    """Say what ran this."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
-    names = ("numpy", "numba", "llvmlite", "opencv-contrib-python-headless", "torch")
-    return {
-        "cpu": model or platform.processor(),
-        "vectors": llvmlite.binding.get_host_cpu_name(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in names},
-        "method_version": METHOD_VERSION,
-    }
 
 
 def show(result):

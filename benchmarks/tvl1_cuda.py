@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tvl1 import PAPERS, machine, made, read
+from common import flow_machine
+from tvl1 import PAPERS, made, read
 
 from pipeline import params
 from pipeline.video import store, tvl1
@@ -48,7 +49,7 @@ def main():
             "the papers' settings": by_batch(frames, papers, args.rounds),
             "roofline": roofline(frames, papers, args.rounds),
         }
-    result = {"machine": machine() | {"gpu": torch.cuda.get_device_name()}, "sizes": sizes}
+    result = {"machine": flow_machine() | {"gpu": torch.cuda.get_device_name()}, "sizes": sizes}
     text = json.dumps(result, indent=2)
     print(text)
     if args.out:

@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import h5py
 import numpy as np
+from common import endpoint_error, middlebury
 
 from pipeline import params
 from pipeline.video.tvl1 import Settings, tvl1
@@ -60,7 +61,7 @@ def main():
     rows = [dataclasses.replace(shipped, **change) for change in ROWS]
     sets = {"sample": list(sample(args.sample)), "pans": list(pans(args.sample))}
     if args.middlebury:
-        sets["middlebury"] = list(middlebury(args.middlebury))
+        sets["middlebury"] = [pair[1:] for pair in middlebury(args.middlebury)]
         sets["compressed"] = [(jpeg(frames), truth) for frames, truth in sets["middlebury"]]
     if not any(sets.values()):
         raise SystemExit(f"{args.sample}: no truth/*.h5 in it; run `dvc repro` first")
@@ -99,13 +100,6 @@ def main():
         args.out.write_text(text + "\n", encoding="utf-8")
 
 
-def middlebury(folder):
-    """Yield (frames (2, H, W) uint8, truth (2, H, W)) of each pair."""
-    for pair in sorted(path.parent for path in folder.glob("*/flow10.flo")):
-        frames = np.stack([cv2.imread(str(pair / f"frame{k}.png"), 0) for k in (10, 11)])
-        yield frames, cv2.readOpticalFlow(str(pair / "flow10.flo")).transpose(2, 0, 1)
-
-
 def jpeg(frames):
     """Compress frames hard, as video is."""
     coded = [cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 50])[1] for frame in frames]
@@ -134,12 +128,6 @@ def pans(folder):
             truth[:, :, -x:] = truth[:, : max(-y, 0)] = 1e9  # what leaves the frame
             truth[:, 256 - max(y, 0) :] = 1e9
             yield np.stack(crops), truth
-
-
-def endpoint_error(flow, truth):
-    """Mean over the pixels whose truth is known, px."""
-    known = (np.abs(truth) < 1e8).all(axis=0)
-    return float(np.hypot(*(flow - truth))[known].mean())
 
 
 def show(table, shipped):

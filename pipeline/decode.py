@@ -16,8 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline import items, workers
+from pipeline import items
+from pipeline.out_folder import out_folder
 from pipeline.params import Decode, Limits, load
+from pipeline.parent import end_with_dvc
+from pipeline.stalls import alive
 from pipeline.video import media, store
 from pipeline.videos import read_videos, with_result, write_videos
 
@@ -58,7 +61,7 @@ def decode_video(
     }
     try:
         count = store.write_video(
-            folder, video_id, workers.alive(pictures_of(path, params, made_by)), store.FRAMES,
+            folder, video_id, alive(pictures_of(path, params, made_by)), store.FRAMES,
             store=params.store, quality=params.jpeg_quality, made_by=made_by,
         )  # fmt: skip
     except (media.MediaError, store.StoreError) as error:
@@ -84,7 +87,7 @@ def run(index: Path, out: Path, params: Decode, limits: Limits) -> None:
         for video in videos
         if video.status == "ok"
     ]
-    with items.out_folder(out) as folder:
+    with out_folder(out) as folder:
         done = items.run_jobs("decode", decode_video, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
 
@@ -95,7 +98,7 @@ def main() -> None:
     parser.add_argument("index", type=Path, help="folder of videos.csv, made by the stage index")
     parser.add_argument("out", type=Path, help="folder for the stored frames")
     args = parser.parse_args()
-    workers.end_with_dvc()
+    end_with_dvc()
     try:
         params = load()
         run(args.index, args.out, params.decode, params.limits)

@@ -16,7 +16,10 @@ import cv2
 import numpy as np
 
 from pipeline import items, workers
+from pipeline.out_folder import out_folder
 from pipeline.params import Flow, Limits, load
+from pipeline.parent import end_with_dvc
+from pipeline.stalls import alive
 from pipeline.video import store, tvl1
 from pipeline.videos import read_videos, with_result, write_videos
 
@@ -42,7 +45,7 @@ def flow_video(
     with store.StoredVideo(frames_folder, video_id, store.FRAMES) as frames:
         return store.write_video(
             folder, video_id,
-            (store.quantise(f, params.bound) for f in workers.alive(fields(frames, params))),
+            (store.quantise(f, params.bound) for f in alive(fields(frames, params))),
             store.FLOW, store=params.store, quality=params.jpeg_quality, made_by=made_by,
         )  # fmt: skip
 
@@ -70,7 +73,7 @@ def given_flow(
             made_by["packed"] = packed.made_by
             return store.write_video(
                 folder, video_id,
-                workers.alive(packed.jpegs(index) for index in range(len(packed))), store.FLOW,
+                alive(packed.jpegs(index) for index in range(len(packed))), store.FLOW,
                 store=params.store, quality=params.jpeg_quality, made_by=made_by,
             )  # fmt: skip
     except store.StoreError as error:
@@ -110,7 +113,7 @@ def run(frames: Path, out: Path, params: Flow, limits: Limits) -> None:
         )
         for video, (source, sha256) in zip(usable, sources, strict=True)
     ]
-    with items.out_folder(out) as folder:
+    with out_folder(out) as folder:
         done = items.run_jobs("flow", make, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
 
@@ -121,7 +124,7 @@ def main() -> None:
     parser.add_argument("frames", type=Path, help="folder of stored frames")
     parser.add_argument("out", type=Path, help="folder for the stored flow")
     args = parser.parse_args()
-    workers.end_with_dvc()
+    end_with_dvc()
     try:
         params = load()
         run(args.frames, args.out, params.flow, params.limits)

@@ -12,10 +12,7 @@ import argparse
 import csv
 import json
 import math
-import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -26,6 +23,7 @@ from sklearn.svm import LinearSVC
 from pipeline.learning.metrics import metrics
 from pipeline.learning.scores import Scores, ScoresError, join, read_scores
 from pipeline.params import PATH, RESERVED, ParamsError, load
+from pipeline.whole_file import whole_file
 
 METHODS = ("average", "weighted", "svm")
 
@@ -123,24 +121,13 @@ def run(
         print(f"svm: not fitted: {svm}")
         (out / "svm.h5").unlink(missing_ok=True)  # of an earlier run
     else:
-        with _whole(out / "svm.h5") as path:
+        with whole_file(out / "svm.h5") as path:
             _write_svm(path, svm, streams)
-    with _whole(out / "metrics.json") as path:
+    with whole_file(out / "metrics.json") as path:
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    with _whole(out / "predictions.csv") as path:
+    with whole_file(out / "predictions.csv") as path:
         _write_predictions(path, streams, answers, test)
     print(table(results))
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which becomes ``path`` only once all is written."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield scratch
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _write_svm(path: Path, svm: LinearSVC, streams: list[Scores]) -> None:

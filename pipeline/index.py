@@ -4,30 +4,28 @@ Reads a dataset's folder and its lists (see :mod:`pipeline.listings` for the fou
 ``OUT/videos.csv``, sorted by ``video_id`` (see :mod:`pipeline.videos`). Videos are hashed, not
 decoded.
 
-A listed video that isn't there is a row with the status ``missing``. A path that leads out of the
-dataset's folder, by itself or through a symbolic link, is not read: its row is ``excluded``. Links
-into DVC's cache are read, because DVC makes them where a file system has no others.
+A listed video that isn't there is a row with the status ``missing``; one that leads out of the
+dataset's folder is not read and ``excluded`` (see :mod:`pipeline.locate`).
 """
 
 import argparse
 import hashlib
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline import SUBSETS, items, listings, workers
 from pipeline.listings import DatasetError, Listed, Listing, printable
+from pipeline.locate import locate
 from pipeline.params import Dataset, ParamsError, load
+from pipeline.parent import end_with_dvc
 from pipeline.progress import progress
 from pipeline.splits import assign_subsets
-from pipeline.video import store
 from pipeline.videos import Video, video_ids, write_videos
 
-_DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 _NAMED = 10
 _EMPTY = hashlib.sha256(b"").hexdigest()  # empty files have no content in common
 
@@ -44,75 +42,6 @@ def read_listing(videos: Path, lists: Path, params: Dataset) -> Listing:
     if params.format == "ucf101":
         return listings.read_ucf101(lists, params.split)
     return listings.read_hmdb51(lists, params.split)
-
-
-def locate(root: Path, path: str, any_case: bool) -> tuple[str, str, str]:
-    """Find one listed file without reading it.
-
-    Parameters
-    ----------
-    root : Path
-        The dataset's folder; may itself be a symbolic link.
-    path : str
-        As listed.
-    any_case : bool
-        Take a file whose path differs in case alone where the path isn't there.
-
-    Where the listed file isn't there, a packed video of its name stands in for it.
-
-    Returns
-    -------
-    path, status, reason : str
-        The path as found below ``root`` (as listed unless found), and the columns of
-        ``videos.csv``.
-    """
-    if path != printable(path):
-        return path, "excluded", "name is not UTF-8"
-    if path.startswith("/"):
-        return path, "excluded", "absolute path, expected one inside the dataset's folder"
-    parts = PurePosixPath(path).parts
-    if ".." in parts:
-        return path, "excluded", "path leads out of the dataset's folder"
-    names = [path, *_packed(path)]
-    found = next((name for name in names if os.path.lexists(root / name)), None)
-    if not found and any_case:
-        tried = (_any_case(root, PurePosixPath(name).parts) for name in names)
-        found = next(filter(None, tried), None)
-    if not found:
-        return path, "missing", "no such file"
-    target = os.path.realpath(root / found)
-    inside = Path(target).is_relative_to(os.path.realpath(root))
-    if not inside and not _DVC_CACHE.search(target):
-        return found, "excluded", "symbolic link out of the dataset's folder"
-    if not os.path.lexists(target):
-        return found, "missing", "no such file"
-    if not Path(target).is_file():
-        return found, "excluded", "not a regular file"
-    return found, "ok", ""
-
-
-def _packed(path: str) -> list[str]:
-    """Name the packed videos that may stand for a listed one: in its folder, or in none."""
-    name = PurePosixPath(path)
-    if not name.name or name.suffix.lower() == store.PACKED:
-        return []
-    return [str(name.with_suffix(store.PACKED)), name.stem + store.PACKED]
-
-
-def _any_case(folder: Path, parts: Sequence[str]) -> str | None:
-    """Find ``parts`` below ``folder`` whatever their case; the first in order if several are."""
-    if not parts:
-        return ""
-    try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except OSError:
-        return None
-    for name in names:
-        if name.casefold() == parts[0].casefold():
-            rest = _any_case(folder / name, parts[1:])
-            if rest is not None:
-                return str(PurePosixPath(name, rest))
-    return None
 
 
 def describe(root: Path, listing: Listing, params: Dataset) -> list[Video]:
@@ -309,7 +238,7 @@ def main() -> None:
     parser.add_argument("lists", type=Path, help="its CSV, or the folder of its official lists")
     parser.add_argument("out", type=Path, help="folder for videos.csv")
     args = parser.parse_args()
-    workers.end_with_dvc()
+    end_with_dvc()
     try:
         run(args.videos, args.lists, args.out, load().dataset)
     except (DatasetError, ParamsError, OSError) as error:

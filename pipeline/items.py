@@ -8,8 +8,8 @@ Items are made in a temporary folder and renamed when whole, then hard-linked in
 (copied where the file system has no links): item, out and DVC's cache are one file on disk.
 
 A stage may outlive the ``dvc`` that started it, and a worker its stage. Nothing that such a one
-still writes ends in an item or in an out folder that another run made: see :func:`out_folder` and
-:func:`_make_item`.
+still writes ends in an item or in an out folder that another run made: see
+:mod:`pipeline.out_folder` and :func:`_make_item`.
 
 ``python -m pipeline.items --prune`` removes the items that the last run of each stage didn't use.
 """
@@ -18,8 +18,6 @@ import argparse
 import fcntl
 import hashlib
 import json
-import os
-import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,8 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import workers
+from pipeline.out_folder import link, plainly
 from pipeline.params import Limits
 from pipeline.progress import progress
+from pipeline.whole_file import whole_file
 
 
 def _root() -> Path:
@@ -84,48 +84,6 @@ def hash_of(path: Path) -> str:
     return total.hexdigest()
 
 
-@contextmanager
-def out_folder(out: Path) -> Iterator[Path]:
-    """Make a stage's out folder; give a path that leads to it and to no later folder of that name.
-
-    A later ``dvc repro`` removes the folder and lets another run make it anew, perhaps with other
-    params, while this run still goes on. By the path given here nothing can be written into a
-    folder that was removed, nor into the one in its place.
-
-    Raises
-    ------
-    OSError
-        If something can't be written.
-    RuntimeError
-        If the folder was removed or replaced.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    handle = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
-    folder = Path(f"/proc/self/fd/{handle}")
-    try:
-        yield folder
-    except OSError as error:
-        if not _stands(out, handle):
-            raise RuntimeError(
-                f"{out} was removed while this run wrote to it, by a later one; so this one ends. "
-                "What it has made is kept."
-            ) from None
-        for name in ("filename", "filename2"):
-            if given := getattr(error, name):
-                setattr(error, name, str(given).replace(str(folder), str(out)))
-        raise _plainly(error, out) from None
-    finally:
-        os.close(handle)
-
-
-def _stands(out: Path, handle: int) -> bool:
-    """Say whether ``out`` still is the folder that was opened (its inode can't be used again)."""
-    try:
-        return os.path.samestat(out.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False
-
-
 def run_jobs(
     method: str, make: Callable[..., int], jobs: Sequence[Job], out: Path, limits: Limits
 ) -> dict[str, Done]:
@@ -142,7 +100,7 @@ def run_jobs(
         kept as well. What else goes wrong with one video excludes it from this run alone.
     jobs : sequence of Job
     out : Path
-        The stage's out folder, from :func:`out_folder`.
+        The stage's out folder, from :func:`pipeline.out_folder.out_folder`.
     limits : Limits
         Seconds a video, and the share of videos that may be excluded.
 
@@ -276,7 +234,7 @@ def _make_item(make: Callable[..., int], item: Path, video_id: str, arguments: t
             if not item.is_dir():  # else that worker was faster
                 raise
     except (OSError, RuntimeError) as error:
-        raise _plainly(error, item.parent) from None
+        raise plainly(error, item.parent) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -291,49 +249,19 @@ def _make(make: Callable[..., int], scratch: Path, video_id: str, arguments: tup
         return {"frames": 0, "reason": str(reason)}
 
 
-def _plainly(error: OSError | RuntimeError, where: Path) -> OSError | RuntimeError:
-    """Give what went wrong with a file in one line that names it.
-
-    HDF5 tells of a full disk in many lines, and not always as an OSError; a plain write names no
-    file.
-    """
-    if found := re.search(r"\bfilename = '(.*?)'.*?\berrno = (\d+)", str(error), re.DOTALL):
-        return OSError(int(found[2]), os.strerror(int(found[2])), found[1])
-    if isinstance(error, OSError) and error.errno and error.filename is None:
-        return OSError(error.errno, error.strerror, str(where))
-    return error
-
-
 def _finish(item: Path, video_id: str, out: Path, *, reused: bool) -> Done:
     """Link an item's files into the out folder, under this video's name."""
     told = json.loads((item / "item.json").read_text(encoding="utf-8"))
     for source in item.iterdir():
         if source.name != "item.json":
-            _link(source, out / (video_id + source.name.removeprefix(told["name"])))
+            link(source, out / (video_id + source.name.removeprefix(told["name"])))
     return Done(told["frames"], told["reason"], reused)
 
 
-def _link(source: Path, target: Path) -> None:
-    if source.is_dir():
-        target.mkdir(exist_ok=True)
-        for inner in source.iterdir():
-            _link(inner, target / inner.name)
-        return
-    # By way of another name: whatever stands there is replaced, never written into.
-    scratch = target.with_name(f".{target.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    try:
-        scratch.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, scratch)
-    scratch.replace(target)
-    scratch.unlink(missing_ok=True)  # rename does nothing where both are links to one file
-
-
 def _note_used(store: Path, used: Iterable[Path]) -> None:
-    scratch = store / ".used"
-    scratch.write_text("".join(f"{name}\n" for name in sorted({i.name for i in used})), "utf-8")
-    scratch.replace(store / "used.txt")
+    names = sorted({item.name for item in used})
+    with whole_file(store / "used.txt") as scratch:
+        scratch.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def prune() -> None:

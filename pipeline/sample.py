@@ -17,12 +17,13 @@ import ffmpeg
 import h5py
 import numpy as np
 
-from pipeline import workers
 from pipeline.params import ParamsError, Sample, load
+from pipeline.parent import end_with_dvc
 from pipeline.progress import progress
 from pipeline.rendering.actions import CLASSES
 from pipeline.rendering.scene import Clip, render
 from pipeline.video.media import ffmpeg_binary
+from pipeline.whole_file import whole_file
 
 # Two codecs and containers, because people's folders hold several.
 _CODECS = (
@@ -56,15 +57,14 @@ def make_clip(out: Path, action: str, recording: int, params: Sample) -> np.ndar
 
 def encode(path: Path, frames: np.ndarray, fps: int, codec: dict) -> None:
     """Encode frames (T, H, W, 3) uint8 RGB; the same frames give the same bytes."""
-    scratch = path.with_name(f".{os.getpid()}{path.name}")
     size = f"{frames.shape[2]}x{frames.shape[1]}"
     stream = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=size, r=fps)
-    stream = stream.output(
-        str(scratch), threads=1, fflags="+bitexact", map_metadata=-1,
-        **{"flags:v": "+bitexact"}, **codec,
-    ).global_args("-nostdin", "-loglevel", "error")  # fmt: skip
-    ffmpeg.run(stream, cmd=ffmpeg_binary(), input=frames.tobytes(), overwrite_output=True)
-    scratch.rename(path)
+    with whole_file(path) as scratch:
+        stream = stream.output(
+            str(scratch), threads=1, fflags="+bitexact", map_metadata=-1,
+            **{"flags:v": "+bitexact"}, **codec,
+        ).global_args("-nostdin", "-loglevel", "error")  # fmt: skip
+        ffmpeg.run(stream, cmd=ffmpeg_binary(), input=frames.tobytes(), overwrite_output=True)
 
 
 def write_truth(path: Path, clip: Clip) -> None:
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("name", help="a key of params.yaml's sample")
     parser.add_argument("out", type=Path, help="folder for the clips")
     args = parser.parse_args()
-    workers.end_with_dvc()
+    end_with_dvc()
     try:
         params = load()
         if args.name not in params.sample:

@@ -15,10 +15,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from models import NORMALISATION, build
-from pipeline import SUBSETS, workers
+from pipeline import SUBSETS
 from pipeline.learning import dataset, engine
 from pipeline.learning.scores import Scores, write_scores
 from pipeline.params import ParamsError, Stream, load
+from pipeline.parent import end_with_dvc
 from pipeline.progress import progress
 from pipeline.videos import read_videos
 
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="the stream's trained weights")
     parser.add_argument("out", type=Path, help="score file to write")
     args = parser.parse_args()
-    workers.end_with_dvc()
+    end_with_dvc()
     try:
         params = load()
         if args.stream not in params.streams:

@@ -16,10 +16,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from models import NORMALISATION, build
-from pipeline import workers
 from pipeline.learning import dataset, engine
 from pipeline.learning.curves import write_curve
 from pipeline.params import ParamsError, Stream, load
+from pipeline.parent import end_with_dvc
 from pipeline.videos import read_videos
 
 # Of the short side, at the centre: 224 of 256 px, as both papers crop. Not `testing.crop_ratio`,
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="file for the trained weights")
     parser.add_argument("curve", type=Path, help="CSV file for the training curve")
     args = parser.parse_args()
-    workers.end_with_dvc()
+    end_with_dvc()
     try:
         params = load()
         if args.stream not in params.streams:

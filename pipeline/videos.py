@@ -7,7 +7,6 @@ aren't.
 
 import csv
 import hashlib
-import os
 import re
 import unicodedata
 from collections import defaultdict
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline import SUBSETS
 from pipeline.items import Done
+from pipeline.whole_file import whole_file
 
 STATUSES = ("ok", "missing", "excluded")
 _ID_BYTES = 120
@@ -124,19 +124,14 @@ def write_videos(path: Path, videos: Iterable[Video]) -> None:
 
     The folder must be there. The same videos give the same bytes.
     """
-    whole = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with whole.open("w", encoding="utf-8", newline="") as file:
-            plain = csv.writer(file, lineterminator="\n")
-            # It quotes what holds its own line end alone; a lone CR would come back as a new row.
-            quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-            plain.writerow(COLUMNS)
-            for video in videos:
-                values = [str(getattr(video, name)) for name in COLUMNS]
-                (quoting if any("\r" in value for value in values) else plain).writerow(values)
-        whole.replace(path)
-    finally:
-        whole.unlink(missing_ok=True)
+    with whole_file(path) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
+        plain = csv.writer(file, lineterminator="\n")
+        # It quotes what holds its own line end alone; a lone CR would come back as a new row.
+        quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(COLUMNS)
+        for video in videos:
+            values = [str(getattr(video, name)) for name in COLUMNS]
+            (quoting if any("\r" in value for value in values) else plain).writerow(values)
 
 
 def video_ids(paths: Sequence[str], stems_alone: bool) -> list[str]:

@@ -20,7 +20,10 @@ import cv2
 import numpy as np
 
 from pipeline import items, workers
+from pipeline.out_folder import out_folder
 from pipeline.params import Flow, Limits, WarpedFlow, load
+from pipeline.parent import end_with_dvc
+from pipeline.stalls import alive
 from pipeline.video import camera, store, tvl1
 from pipeline.videos import read_videos, with_result, write_videos
 
@@ -112,7 +115,7 @@ def warp_video(
     ):
         return store.write_video(
             folder, video_id,
-            workers.alive(warped_codes(frames, flow, params, warped, made_by)), store.FLOW,
+            alive(warped_codes(frames, flow, params, warped, made_by)), store.FLOW,
             store=params.store, quality=params.jpeg_quality, made_by=made_by,
         )  # fmt: skip
 
@@ -149,7 +152,7 @@ def run(
                     arguments=(frames, flow, hashes, params, warped, version),
                 )
             )
-    with items.out_folder(out) as folder:
+    with out_folder(out) as folder:
         done = items.run_jobs("warped_flow", warp_video, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
 
@@ -161,7 +164,7 @@ def main() -> None:
     parser.add_argument("flow", type=Path, help="folder of stored flow")
     parser.add_argument("out", type=Path, help="folder for the warped flow")
     args = parser.parse_args()
-    workers.end_with_dvc()
+    end_with_dvc()
     try:
         params = load()
         run(args.frames, args.flow, args.out, params.flow, params.warped_flow, params.limits)

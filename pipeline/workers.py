@@ -6,13 +6,9 @@ makes no progress, fails alone: the rest goes on. Where this machine has several
 sees one of them, in turn; a Dask worker sees what ``CUDA_VISIBLE_DEVICES`` gave it at its start.
 """
 
-import math
 import multiprocessing
 import os
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
@@ -22,12 +18,12 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-T = TypeVar("T")
-_STALLED = 124  # a worker's exit status, as `timeout` has it
+from pipeline.parent import end_with
+from pipeline.stalls import STALLED, guarded, mark_of, stalled
+
 _LOST = "its worker process died"
 _DEVICES = Path("/dev")
 _PATIENCE = 30  # seconds for a cluster to answer
@@ -72,7 +68,7 @@ def run(
         Of a module, so that it can be sent to another process.
     tasks : sequence of Task
     seconds : float
-        A task that shows no progress (see :func:`alive`) for so long fails.
+        A task that shows no progress (see :func:`pipeline.stalls.alive`) for so long fails.
 
     Yields
     ------
@@ -89,87 +85,17 @@ def run(
     if not tasks:
         return
     for task in tasks:
-        _mark_of(task.name).unlink(missing_ok=True)
+        mark_of(task.name).unlink(missing_ok=True)
     if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
         yield from _on_cluster(address, function, tasks, seconds)
     else:
         yield from _on_this_machine(function, tasks, seconds)
 
 
-def alive(things: Iterable[T]) -> Iterator[T]:
-    """Pass things on; each one shows that the task at hand still makes progress."""
-    for thing in things:
-        _watch.beat()
-        yield thing
-
-
-class _Watch:
-    """Ends this process when its task makes no progress for too long, and leaves a mark of it."""
-
-    def __init__(self) -> None:
-        self.seconds, self.deadline, self.mark = 0.0, math.inf, Path()
-
-    def beat(self) -> None:
-        """Start to count anew."""
-        if self.deadline < math.inf:
-            self.deadline = time.monotonic() + self.seconds
-
-    def start(self, seconds: float, mark: Path) -> None:
-        """Begin with a task."""
-        self.seconds, self.mark = seconds, mark
-        self.deadline = time.monotonic() + seconds
-        threading.Thread(target=self._look, args=(self.mark,), daemon=True).start()
-
-    def stop(self) -> None:
-        """End with a task."""
-        self.deadline = math.inf
-
-    def _look(self, mark: Path) -> None:
-        while self.mark == mark and self.deadline < math.inf:
-            if time.monotonic() > self.deadline:
-                mark.touch()
-                os._exit(_STALLED)
-            time.sleep(min(1.0, self.seconds / 4))
-
-
-_watch = _Watch()
-
-
-def _mark_of(name: Path) -> Path:
-    """Name the file that says that a task stalled: beside its item, where all workers see it.
-
-    They may stand in another folder than the stage.
-    """
-    return name.absolute().with_name(f"stalled-{name.name}")
-
-
-def _guarded(
-    function: Callable[..., None], arguments: tuple, seconds: float, threads: int, mark: Path
-) -> str:
-    """Call the function; give the failure in a line. Ends the process if it stalls."""
-    if mark.exists():
-        return _stalled(seconds)
-    import cv2
-
-    # One video a core: libraries that start threads of their own would fight for the same cores.
-    cv2.setNumThreads(threads)
-    _watch.start(seconds, mark)
-    try:
-        function(*arguments)
-    except (OSError, ImportError):
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other videos go on
-        traceback.print_exc()
-        return f"{type(error).__name__}: {error}".splitlines()[0]
-    finally:
-        _watch.stop()
-    return ""
-
-
 def _guarded_here(*call) -> str:
-    """Do as :func:`_guarded` in a process of our own."""
+    """Do as :func:`pipeline.stalls.guarded` in a process of our own."""
     try:
-        return _guarded(*call)
+        return guarded(*call)
     except OSError:
         # The stage ends and says why. After a failed write HDF5 would go on about it while this
         # process ends, in tracebacks that bury that line.
@@ -186,7 +112,7 @@ def _on_this_machine(
     context = multiprocessing.get_context("spawn")
     processes = min(count(), len(tasks))
     left = {
-        task.name: (function, task.arguments, seconds, count() // processes, _mark_of(task.name))
+        task.name: (function, task.arguments, seconds, count() // processes, mark_of(task.name))
         for task in tasks
     }
     while left:
@@ -209,10 +135,6 @@ def _on_this_machine(
             failure = _alone(context, *left[name])
             del left[name]
             yield name, failure
-
-
-def _stalled(seconds: float) -> str:
-    return f"made no progress for {seconds:g} s (limits.stalled_seconds)"
 
 
 class _Few:
@@ -252,8 +174,8 @@ def _alone(context, *call) -> str:
         result = receive.recv()
     except EOFError:
         process.join()
-        if process.exitcode == _STALLED:
-            return _stalled(call[2])
+        if process.exitcode == STALLED:
+            return stalled(call[2])
         by = f" of signal {-process.exitcode}" if process.exitcode < 0 else ""
         return f"{_LOST}{by}, twice (out of memory?)"
     process.join()
@@ -263,7 +185,7 @@ def _alone(context, *call) -> str:
 
 
 def _call_and_send(send, parent: int, call: tuple) -> None:
-    _end_with(parent)
+    end_with(parent)
     try:
         send.send(_guarded_here(*call))
     except (OSError, ImportError) as error:
@@ -272,7 +194,7 @@ def _call_and_send(send, parent: int, call: tuple) -> None:
 
 def _start(parent: int, turns) -> None:
     """Set up a pool's process: one GPU, and an end when the stage ends."""
-    _end_with(parent)
+    end_with(parent)
     if len(gpus := visible_gpus()) > 1:
         with turns:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turns.value % len(gpus)]
@@ -289,40 +211,6 @@ def visible_gpus() -> list[str]:
     return [str(number) for number in range(len(nodes))]
 
 
-def end_with_dvc() -> None:
-    """End this stage when the ``dvc`` that started it is killed; started by hand, it goes on.
-
-    Else it would write into the out while the next ``dvc repro`` removes it, or after that one has
-    made it anew with other params.
-    """
-    if "DVC_STAGE" not in os.environ:
-        return
-    parent = os.getppid()
-    try:
-        by_shell = Path(f"/proc/{parent}/comm").read_text().strip().endswith("sh")
-        dvc = _parent_of(parent)
-    except OSError:  # it is dead already
-        os._exit(1)
-    # Some shells take the command's place, others stay between it and dvc, and outlive dvc.
-    _end_with(parent, of=dvc if by_shell else None)
-
-
-def _parent_of(process: int) -> int:
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _end_with(parent: int, of: int | None = None) -> None:
-    """End this process when its parent is killed, or when that loses its own parent ``of``."""
-
-    def watch() -> None:
-        with suppress(OSError):
-            while os.getppid() == parent and (of is None or _parent_of(parent) == of):
-                time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _on_cluster(
     address: str, function: Callable[..., None], tasks: Sequence[Task], seconds: float
 ) -> Iterator[tuple[Path, str]]:
@@ -336,7 +224,7 @@ def _on_cluster(
     with Client(address, timeout=_PATIENCE) as client:
         pool = client.get_executor(pure=False, retries=0)
         calls = {
-            task.name: (_guarded, function, task.arguments, seconds, 1, _mark_of(task.name))
+            task.name: (guarded, function, task.arguments, seconds, 1, mark_of(task.name))
             for task in tasks
         }
         futures = {pool.submit(*call): name for name, call in calls.items()}

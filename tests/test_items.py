@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import items
+from pipeline.out_folder import out_folder
 from pipeline.params import Limits
 
 LIMITS = Limits(stalled_seconds=60.0, max_excluded=1.0)
@@ -188,7 +189,7 @@ def run_late(folder, kind):
     os.chdir(folder)
     job = items.Job(video_id="v", key={"late": 1}, arguments=(folder / "go_on",))
     try:
-        with items.out_folder(Path("out")) as out:
+        with out_folder(Path("out")) as out:
             if kind == "links":
                 items.run_jobs("work", write_late, [job], out, LIMITS)
             else:

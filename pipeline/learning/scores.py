@@ -6,7 +6,6 @@ such a file, :func:`read_scores` takes it: strings of either kind, floats of any
 are whole numbers of any kind, rows in any order, and datasets it doesn't know.
 """
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import h5py
 import numpy as np
 
 from pipeline import SUBSETS
+from pipeline.whole_file import whole_file
 
 
 class ScoresError(ValueError):
@@ -49,19 +49,14 @@ class Scores:
 
 def write_scores(path: Path, scores: Scores) -> None:
     """Write a score file; the same scores give the same bytes, and a killed writer no file."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     text = h5py.string_dtype()
-    try:
-        with h5py.File(scratch, "w", track_order=True) as file:
-            file.attrs.create("classes", list(scores.classes), dtype=text)
-            file.create_dataset("video_id", data=scores.video_id.astype(object), dtype=text)
-            file.create_dataset("label", data=scores.label.astype(np.int64))
-            file.create_dataset("subset", data=scores.subset.astype(object), dtype=text)
-            file.create_dataset("logits", data=scores.logits.astype(np.float32))
-            file.create_dataset("probs", data=scores.probs.astype(np.float32))
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with whole_file(path) as scratch, h5py.File(scratch, "w", track_order=True) as file:
+        file.attrs.create("classes", list(scores.classes), dtype=text)
+        file.create_dataset("video_id", data=scores.video_id.astype(object), dtype=text)
+        file.create_dataset("label", data=scores.label.astype(np.int64))
+        file.create_dataset("subset", data=scores.subset.astype(object), dtype=text)
+        file.create_dataset("logits", data=scores.logits.astype(np.float32))
+        file.create_dataset("probs", data=scores.probs.astype(np.float32))
 
 
 def read_scores(path: Path) -> Scores:

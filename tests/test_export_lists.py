@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline import lists
+from pipeline.export_lists import ListsError, run
 from pipeline.video import store
 from pipeline.videos import Video, write_videos
 
@@ -36,7 +36,7 @@ def data(tmp_path):
             )  # fmt: skip
             store.write_video(tmp_path / folder, row.video_id, pictures, names, store="jpeg",
                               quality=95, made_by={})  # fmt: skip
-        lists.run(tmp_path / folder, tmp_path / "lists", "")
+        run(tmp_path / folder, tmp_path / "lists", "")
     return tmp_path
 
 
@@ -93,7 +93,7 @@ def test_mmaction2_reads_every_picture_and_no_other(data):
 def test_tsn_pytorch_reads_paths_as_they_stand(data, monkeypatch):
     monkeypatch.chdir(data)
     for folder in ("frames", "flow"):
-        lists.run(data / folder, data / "lists", f"{folder}/")
+        run(data / folder, data / "lists", f"{folder}/")
     rgb = list(tsn_pytorch(data / "lists/frames_test.txt", "img_{:05d}.jpg", "RGB", 1))
     assert rgb == [("frames/b", 1, [10]), ("frames/b", 1, [30]), ("frames/b", 1, [50])]
     flow = list(tsn_pytorch(data / "lists/flow_test.txt", "flow_{}_{:05d}.jpg", "Flow", 5))
@@ -104,14 +104,14 @@ def test_classes_and_lists_that_are_no_longer_so(data):
     assert (data / "lists/classes.txt").read_text() == "class 0\nclass 1\nclass 2\n"
     assert not (data / "lists/flow_val.txt").exists()
     (data / "lists/flow_val.txt").write_text("old 1 0\n")
-    lists.run(data / "flow", data / "lists", "")
+    run(data / "flow", data / "lists", "")
     assert not (data / "lists/flow_val.txt").exists()
 
 
 def test_a_lost_picture_and_hdf5_are_refused(data):
     (data / "flow/a/flow_x_00008.jpg").unlink()
-    with pytest.raises(lists.ListsError, match=r"flow/a: got 7 pictures, expected 8"):
-        lists.run(data / "flow", data / "lists", "")
+    with pytest.raises(ListsError, match=r"flow/a: got 7 pictures, expected 8"):
+        run(data / "flow", data / "lists", "")
     (data / "frames/a.h5").write_bytes(b"")
-    with pytest.raises(lists.ListsError, match=r"a\.h5: stored as HDF5, expected .* to be jpeg"):
-        lists.run(data / "frames", data / "lists", "")
+    with pytest.raises(ListsError, match=r"a\.h5: stored as HDF5, expected .* to be jpeg"):
+        run(data / "frames", data / "lists", "")

@@ -1,9 +1,9 @@
 """Write the lists by which other tools read our frames or flow.
 
-``python -m pipeline.lists data/flow data/lists`` writes ``data/lists/flow_train.txt`` and so on:
-one line ``<folder> <number of pictures> <label>`` a usable video, the format of TSN, tsn-pytorch
-and mmaction2's ``RawframeDataset``. Run it for frames and for flow: N frames have N-1 fields, and a
-flow stream that reads the frames' counts looks for a last field that isn't there.
+``python -m pipeline.export_lists data/flow data/lists`` writes ``data/lists/flow_train.txt`` and so
+on: one line ``<folder> <number of pictures> <label>`` a usable video, the format of TSN,
+tsn-pytorch and mmaction2's ``RawframeDataset``. Run it for frames and for flow: N frames have N-1
+fields, and a flow stream that reads the frames' counts looks for a last field that isn't there.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def run(folder: Path, out: Path, prefix: str) -> None:
         path.unlink(missing_ok=True)
         if lines:
             path.write_text("".join(lines), encoding="utf-8")
-            print(f"lists: {len(lines)} videos in {path}")
+            print(f"export_lists: {len(lines)} videos in {path}")
     classes = dict(sorted((video.label, video.class_name) for video in videos))
     text = "".join(f"{name}\n" for name in classes.values())
     (out / "classes.txt").write_text(text, encoding="utf-8")
@@ -68,7 +68,7 @@ def main() -> None:
     try:
         run(args.folder, args.out, args.prefix)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"lists: {error}") from None
+        raise SystemExit(f"export_lists: {error}") from None
 
 
 if __name__ == "__main__":
