@@ -11,6 +11,7 @@ dataset's folder is not read and ``excluded`` (see :mod:`pipeline.locate`).
 import argparse
 import hashlib
 import re
+import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -197,6 +198,7 @@ def run(videos: Path, lists: Path, out: Path, params: Dataset) -> None:
         If a list is broken, no video can be used, fewer than two classes have one to train on, or
         none has one to test.
     """
+    started = time.monotonic()
     if not videos.is_dir():
         raise DatasetError(f"{videos}: no such folder, expected the dataset's videos in it")
     listing = read_listing(videos, lists, params)
@@ -227,7 +229,7 @@ def run(videos: Path, lists: Path, out: Path, params: Dataset) -> None:
         f"{len({row.label for row in rows})} classes; "
         f"{sum(row.status == 'missing' for row in rows)} missing, "
         f"{sum(row.status == 'excluded' for row in rows)} excluded, "
-        f"{listing.other_files} other files"
+        f"{listing.other_files} other files; {time.monotonic() - started:.1f} s"
     )
 
 
