@@ -32,11 +32,11 @@ def test_folders(tmp_path, capsys):
     assert row.sha256 == CONTENT_SHA256
     assert (row.path, row.dataset, row.frames) == (str(root / "Jump/a.mov"), "mine", 0)
     said = capsys.readouterr().out.splitlines()
-    assert said == [
-        "index: no video in the folders: Swim",
+    assert said[0] == "index: no video in the folders: Swim"
+    assert said[1].startswith(
         "index: 4 videos (2 train, 0 val, 2 test) of 2 classes; 0 missing, 0 excluded, "
-        "2 other files",
-    ]
+        "2 other files; "
+    )
 
 
 def test_folders_of_subsets(tmp_path):
