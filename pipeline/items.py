@@ -28,7 +28,7 @@ from pathlib import Path
 from pipeline import workers
 from pipeline.out_folder import link, plainly
 from pipeline.params import Limits
-from pipeline.progress import progress
+from pipeline.progress import progress, ticking
 from pipeline.whole_file import whole_file
 
 
@@ -133,10 +133,16 @@ def run_jobs(
             for item, group in todo.items()
         ]
         bar = progress(total=len(jobs), initial=len(done), desc=method, unit="video")
-        running = workers.run(_make_item, tasks, limits.stalled_seconds)
-        computed = 0
+        made, computed = workers.counts(), 0
+        running = workers.run(_make_item, tasks, limits.stalled_seconds, made)
+
+        def told() -> str:
+            """Say the frames so far; those of a video in the making count on this machine alone."""
+            frames = max(sum(made), computed)
+            return f"{frames} frames, {frames / max(bar.format_dict['elapsed'], 1e-3):.1f}/s"
+
         # Closed before an error is told: the bar, whose line comes first, and what still runs.
-        with closing(bar), closing(running):
+        with closing(bar), closing(running), ticking(bar, told):
             for item, failure in running:
                 for job in todo[item]:
                     done[job.video_id] = (
@@ -144,8 +150,7 @@ def run_jobs(
                         else _finish(item, job.video_id, out, reused=False)
                     )  # fmt: skip
                     computed += done[job.video_id].frames
-                    rate = computed / max(bar.format_dict["elapsed"], 1e-3)
-                    bar.set_postfix_str(f"{rate:.1f} frames/s", False)
+                    bar.set_postfix_str(told(), False)
                     bar.update()
     result = {job.video_id: done[job.video_id] for job in jobs}
     _conclude(method, result, bar.format_dict["elapsed"], limits.max_excluded)

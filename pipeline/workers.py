@@ -6,6 +6,7 @@ makes no progress, fails alone: the rest goes on. Where this machine has several
 sees one of them, in turn; a Dask worker sees what ``CUDA_VISIBLE_DEVICES`` gave it at its start.
 """
 
+import ctypes
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +19,12 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.parent import end_with
-from pipeline.stalls import STALLED, guarded, mark_of, stalled
+from pipeline.stalls import STALLED, count_into, guarded, mark_of, stalled
 
 _LOST = "its worker process died"
 _DEVICES = Path("/dev")
@@ -57,8 +59,13 @@ def elsewhere() -> bool:
     return bool(os.environ.get("DASK_SCHEDULER_ADDRESS"))
 
 
+def counts() -> ctypes.Array:
+    """Make a number for each process of this machine: of its signs of progress."""
+    return multiprocessing.get_context("spawn").RawArray("q", count())
+
+
 def run(
-    function: Callable[..., None], tasks: Sequence[Task], seconds: float
+    function: Callable[..., None], tasks: Sequence[Task], seconds: float, made: ctypes.Array
 ) -> Iterator[tuple[Path, str]]:
     """Call ``function(*task.arguments)`` for each task.
 
@@ -69,6 +76,8 @@ def run(
     tasks : sequence of Task
     seconds : float
         A task that shows no progress (see :func:`pipeline.stalls.alive`) for so long fails.
+    made : ctypes.Array
+        Of :func:`counts`; counts the signs of progress on this machine.
 
     Yields
     ------
@@ -89,7 +98,7 @@ def run(
     if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
         yield from _on_cluster(address, function, tasks, seconds)
     else:
-        yield from _on_this_machine(function, tasks, seconds)
+        yield from _on_this_machine(function, tasks, seconds, made)
 
 
 def _guarded_here(*call) -> str:
@@ -105,7 +114,7 @@ def _guarded_here(*call) -> str:
 
 
 def _on_this_machine(
-    function: Callable[..., None], tasks: Sequence[Task], seconds: float
+    function: Callable[..., None], tasks: Sequence[Task], seconds: float, made: ctypes.Array
 ) -> Iterator[tuple[Path, str]]:
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
@@ -118,7 +127,7 @@ def _on_this_machine(
     while left:
         turns = context.Value("i", 0)
         with ProcessPoolExecutor(
-            processes, context, initializer=_start, initargs=(os.getpid(), turns)
+            processes, context, initializer=_start, initargs=(os.getpid(), turns, made)
         ) as pool:
             running = _Few(pool, left, processes)
             try:
@@ -192,13 +201,15 @@ def _call_and_send(send, parent: int, call: tuple) -> None:
         send.send(error)
 
 
-def _start(parent: int, turns) -> None:
-    """Set up a pool's process: one GPU, and an end when the stage ends."""
+def _start(parent: int, turns: Synchronized, made: ctypes.Array) -> None:
+    """Set up a pool's process: one GPU, a count of what it makes, an end when the stage ends."""
     end_with(parent)
+    with turns:
+        turn = turns.value
+        turns.value += 1
+    count_into(made, turn % len(made))
     if len(gpus := visible_gpus()) > 1:
-        with turns:
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turns.value % len(gpus)]
-            turns.value += 1
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turn % len(gpus)]
 
 
 def visible_gpus() -> list[str]:

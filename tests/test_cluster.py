@@ -120,7 +120,7 @@ def test_a_task_that_kills_its_workers_fails_alone(tmp_path, cluster, monkeypatc
     cluster.worker()
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
     tasks = [workers.Task(tmp_path / str(n), (n, tmp_path / "log")) for n in range(8)]
-    told = dict(workers.run(deadly, tasks, 30.0))
+    told = dict(workers.run(deadly, tasks, 30.0, workers.counts()))
     assert {name.name: failure for name, failure in told.items() if failure} == {
         "3": "its worker process died again and again (out of memory?)",
         "5": "ZeroDivisionError: a bug",
@@ -141,7 +141,9 @@ def test_a_task_that_stalls_is_tried_once(tmp_path, cluster, monkeypatch):
     monkeypatch.chdir(tmp_path)
     log = tmp_path / "log"
     tasks = [workers.Task(Path(str(n)), (n, log)) for n in range(3)]
-    told = {name.name: failure for name, failure in workers.run(stalling, tasks, 2.0)}
+    told = {
+        name.name: failure for name, failure in workers.run(stalling, tasks, 2.0, workers.counts())
+    }
     assert told == {"0": "", "1": "made no progress for 2 s (limits.stalled_seconds)", "2": ""}
     assert log.read_text().split().count("1") == 1
 
@@ -154,11 +156,11 @@ def test_a_cluster_without_the_pipeline_is_told_in_a_line(tmp_path, cluster, mon
     work = importlib.import_module("only_here").work
     expected = r"^the cluster at tcp://\S+ can't do .*No module named 'only_here'.*$"
     with pytest.raises(RuntimeError, match=expected):
-        list(workers.run(work, [workers.Task(tmp_path / "x", ())], 1.0))
+        list(workers.run(work, [workers.Task(tmp_path / "x", ())], 1.0, workers.counts()))
 
 
 def test_a_cluster_that_is_not_there_is_told_in_a_line(tmp_path, monkeypatch):
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")
     monkeypatch.setattr(workers, "_PATIENCE", 1)
     with pytest.raises(OSError, match=r"127\.0\.0\.1:9 after 1 s"):
-        list(workers.run(print, [workers.Task(tmp_path / "x", ())], 1.0))
+        list(workers.run(print, [workers.Task(tmp_path / "x", ())], 1.0, workers.counts()))

@@ -24,7 +24,7 @@ def test_each_process_sees_one_gpu_in_turn(tmp_path, monkeypatch, visible, seen)
     monkeypatch.setenv("PIPELINE_WORKERS", "2")
     log = tmp_path / "log"
     tasks = [workers.Task(tmp_path / str(n), (n, log)) for n in range(12)]
-    assert not any(failure for _, failure in workers.run(tell_gpu, tasks, 30.0))
+    assert not any(failure for _, failure in workers.run(tell_gpu, tasks, 30.0, workers.counts()))
     told = dict(line.split() for line in log.read_text().splitlines())
     assert len(told) == 2
     assert set(told.values()) == seen
