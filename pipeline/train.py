@@ -4,8 +4,8 @@ Reads the stream's stored frames or flow; writes the weights and the training cu
 (``epoch, lr, train_loss, train_top1, val_loss, val_top1``). Snippets of K segments, their logits
 averaged, are trained by SGD with momentum (TSN, section 3.1; one segment is Two-Stream's way).
 
-Deviations from the papers: an epoch shows every training clip once, in random order, where
-Two-Stream draws clips uniformly over classes; iterations are counted in epochs.
+The papers count iterations: ``epoch_batches`` says how many make an epoch. Two-Stream draws clips
+uniformly over classes (``sampling: class_uniform``); by default an epoch shows every clip once.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from models import NORMALISATION, build
 from pipeline.learning import dataset, engine
 from pipeline.learning.curves import write_curve
+from pipeline.learning.epochs import EpochSampler
 from pipeline.params import ParamsError, Stream, load
 from pipeline.parent import end_with_dvc
 from pipeline.videos import read_videos
@@ -61,23 +62,21 @@ def run(
         weights=stream.network.weights,
     )
     clips = dataset.TrainingClips(source, training, stream, mean, seed=seed)
-    segments, batch, loaders = (
-        stream.training.segments,
-        stream.training.batch,
-        engine.loader_workers(),
-    )
-    views = dataset.TestingClips(source, val, stream, mean, snippets=segments, crops=1,
-                                 crop_ratio=_VALIDATION_CROP)  # fmt: skip
+    loaders, batch = engine.loader_workers(), stream.training.batch
+    size = batch * stream.training.epoch_batches or len(clips)
+    views = dataset.TestingClips(source, val, stream, mean, snippets=stream.training.segments,
+                                 crops=1, crop_ratio=_VALIDATION_CROP)  # fmt: skip
+
+    def epoch_loader(epoch: int) -> DataLoader:
+        draws = EpochSampler([video.label for video in training], size=size, seed=seed,
+                             by=stream.training.sampling, epoch=epoch)  # fmt: skip
+        return DataLoader(clips, batch, sampler=draws, num_workers=loaders)
+
     rows = engine.train(
         network,
-        lambda epoch: DataLoader(
-            clips,
-            batch,
-            sampler=dataset.EpochSampler(len(clips), seed=seed, epoch=epoch),
-            num_workers=loaders,
-        ),
+        epoch_loader,
         DataLoader(views, batch, num_workers=loaders) if val else None,
-        clips=len(clips),
+        clips=size,
         lr=lr * stream.training.lr_scale,
         std=std,
         params=stream.training,
@@ -89,7 +88,7 @@ def run(
     torch.save({"classes": classes, "state_dict": state}, weights)
     write_curve(curve, rows)
     print(
-        f"train {name}: {len(clips)} clips, {stream.training.epochs} epochs in "
+        f"train {name}: {len(clips)} clips, {stream.training.epochs} epochs of {size} draws in "
         f"{time.monotonic() - started:.1f} s"
     )
 

@@ -3,6 +3,12 @@
 import cv2
 import numpy as np
 
+# Of ImageNet's colours in 0-1: a column a principal component, and its eigenvalue.
+_COLOUR_COMPONENTS = np.array(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+)
+_COLOUR_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+
 
 def random_crop(
     volume: np.ndarray, size: int, scale_jitter: tuple[float, ...], rng: np.random.Generator
@@ -35,6 +41,17 @@ def random_crop(
     top = int(rng.integers(volume.shape[0] - height + 1))
     left = int(rng.integers(volume.shape[1] - width + 1))
     return _resize(volume[top : top + height, left : left + width], size, size)
+
+
+def rgb_jitter(sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a change of light: (3,) float32, to be added to the R, G and B of a clip's codes.
+
+    Along each principal component of ImageNet's colours, ``sigma`` times a normal number times its
+    eigenvalue (Krizhevsky et al. 2012, section 4.1, with a sigma of 0.1; Two-Stream's "RGB
+    jittering", section 5, gives no number). The components are those of fb.resnet.torch.
+    """
+    drawn = rng.standard_normal(3) * sigma * _COLOUR_EIGENVALUES
+    return (255 * _COLOUR_COMPONENTS @ drawn).astype(np.float32)
 
 
 def scaled_frame(volume: np.ndarray, size: int, crop_ratio: float) -> np.ndarray:

@@ -1,10 +1,9 @@
 """Stored videos as samples for training and as views for testing."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from pipeline.learning import augment, sampling, volumes
 from pipeline.params import Stream
@@ -61,14 +60,14 @@ class Clips(Dataset):
 
 
 class TrainingClips(Clips):
-    """Random snippets and crops; every draw is seeded by (seed, epoch, clip)."""
+    """Random snippets and crops; every draw is seeded by (seed, epoch, position in the epoch)."""
 
     def __init__(self, *args: object, seed: int) -> None:
         super().__init__(*args)
         self.seed = seed
 
-    def __getitem__(self, drawn: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
-        """Draw a sample for (epoch, clip).
+    def __getitem__(self, drawn: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, int]:
+        """Draw a sample for (epoch, position in it, clip).
 
         Returns
         -------
@@ -76,13 +75,14 @@ class TrainingClips(Clips):
         offsets : ndarray of shape (K, C), float32
         label : int
         """
-        epoch, number = drawn
-        rng = np.random.default_rng((self.seed, epoch, number))
+        *place, number = drawn
+        rng = np.random.default_rng((self.seed, *place))
         training, seen = self.stream.training, self.stream.input
         snippets, offsets = [], []
         with self.open(number) as video:
             starts = sampling.training_starts(len(video), seen.length, training.segments, rng)
             flipped = training.flip and rng.random() < 0.5
+            jitter = augment.rgb_jitter(training.rgb_jitter, rng) if training.rgb_jitter else 0
             for start in starts:
                 volume, offset = self.snippet(video, int(start))
                 volume = augment.random_crop(volume, seen.crop, training.scale_jitter, rng)
@@ -90,7 +90,8 @@ class TrainingClips(Clips):
                     volume = volumes.flip(volume, flow=self.is_flow)
                     offset = volumes.flip_means(offset) if self.is_flow else offset
                 snippets.append(volume)
-                offsets.append(offset)
+                # To subtract less is to add to the colour, without a loss at 0 and 255.
+                offsets.append(offset - jitter)
         return np.stack(snippets), np.stack(offsets), self.videos[number].label
 
 
@@ -125,22 +126,6 @@ class TestingClips(Clips):
                     mirrors = flipped and self.is_flow
                     offsets.append(volumes.flip_means(offset) if mirrors else offset)
         return np.stack(views), np.stack(offsets), self.videos[number].label
-
-
-class EpochSampler(Sampler):
-    """Shuffled (epoch, clip) pairs, the same for the same seed and epoch."""
-
-    def __init__(self, count: int, *, seed: int, epoch: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, epoch
-
-    def __len__(self) -> int:
-        """Count the clips of an epoch."""
-        return self.count
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield (epoch, clip)."""
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
-        return ((self.epoch, int(number)) for number in order)
 
 
 def channels_of(stream: Stream) -> int:

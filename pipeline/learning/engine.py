@@ -57,16 +57,17 @@ def parameter_groups(network: nn.Module, lr: float, params: Training) -> list[di
     ]
 
 
-def rate_factor(progress: float, params: Training) -> float:
-    """Give the factor of the learning rate at a share of the training, 0 to 1.
+def rate_factor(epoch: float, params: Training) -> float:
+    """Give the factor of the learning rate after so many epochs, whole or in part.
 
-    A linear warm-up over the first ``warmup``; then ``cosine`` falls to zero, and ``steps``
-    multiplies by ``gamma`` at each of ``milestones``.
+    A linear warm-up over the share ``warmup`` of the training; then ``cosine`` falls to zero, and
+    ``steps`` multiplies by ``gamma`` after each of ``milestones``, in epochs.
     """
+    progress = epoch / params.epochs
     warm = min(1.0, progress / params.warmup) if params.warmup else 1.0
     if params.schedule == "cosine":
         return warm * 0.5 * (1 + math.cos(math.pi * progress))
-    return warm * params.gamma ** sum(progress >= milestone for milestone in params.milestones)
+    return warm * params.gamma ** sum(epoch >= milestone for milestone in params.milestones)
 
 
 def train(
@@ -91,7 +92,7 @@ def train(
         Gives an epoch's batches: snippets (N, K, H, W, C) uint8, offsets (N, K, C), labels (N,).
     val_loader : iterable of the same, or None
     clips : int
-        Clips of an epoch, for the progress shown.
+        Draws of an epoch, for the progress shown.
     lr : float
         Rate of all layers but the classifier.
     std : tuple of float
@@ -105,14 +106,19 @@ def train(
     """
     on = device()
     model = TSN(network).to(on, memory_format=torch.channels_last)
-    freeze_bn(network, params.freeze_bn)
+    # A classifier alone learns on features that don't move.
+    frozen = "all" if params.trained == "classifier" else params.freeze_bn
+    if params.trained == "classifier":
+        network.requires_grad_(False)
+        classifier_of(network).requires_grad_(True)
+    freeze_bn(network, frozen)
     optimiser = torch.optim.SGD(parameter_groups(network, lr, params), lr, params.momentum)
     rows = []
     with progress(desc=label, total=params.epochs * clips, unit="clip", leave=False) as bar:
         for epoch in range(params.epochs):
             torch.manual_seed(seed * 100_003 + epoch)  # dropout
             model.train()
-            freeze_bn(network, params.freeze_bn)
+            freeze_bn(network, frozen)
             row = {"epoch": epoch + 1}
             row |= _epoch(model, epoch_loader(epoch), optimiser, epoch, std, params, bar)
             rows.append(row | _validate(model, val_loader, std, on))
@@ -134,7 +140,7 @@ def _epoch(
     on = next(model.parameters()).device
     total, rates = np.zeros(3), []
     for step, batch in enumerate(batches):
-        factor = rate_factor((epoch + step / len(batches)) / params.epochs, params)
+        factor = rate_factor(epoch + step / len(batches), params)
         for group in optimiser.param_groups:
             group["lr"] = group["base_lr"] * factor
         rates.append(optimiser.defaults["lr"] * factor)

@@ -20,7 +20,8 @@ CROP_RATIO = 0.8
 
 def stream(source="frames", *, subtract_mean=False, **training):
     values = {
-        "lr_scale": 1.0, "head_lr_scale": 1.0, "segments": 3, "epochs": 1, "batch": 2,
+        "lr_scale": 1.0, "head_lr_scale": 1.0, "trained": "all", "segments": 3, "epochs": 1,
+        "epoch_batches": 0, "sampling": "shuffle", "batch": 2, "rgb_jitter": 0.0,
         "momentum": 0.9, "weight_decay": 0.0, "schedule": "cosine", "milestones": (), "gamma": 0.1,
         "warmup": 0.0, "clip_norm": 0.0, "scale_jitter": (0.75, 1.0), "flip": True,
         "freeze_bn": "none",
@@ -81,7 +82,7 @@ def test_shapes_types_and_labels(folders, kind, channels):
     clips = training(folders, kind)
     assert len(clips) == 2 and dataset.channels_of(clips.stream) == channels
     for number, label in ((0, 4), (1, 2)):
-        snippets, offsets, found = clips[0, number]
+        snippets, offsets, found = clips[0, number, number]
         assert snippets.shape == (3, 32, 32, channels) and snippets.dtype == np.uint8
         assert offsets.shape == (3, channels) and offsets.dtype == np.float32
         assert found == label
@@ -96,7 +97,7 @@ def test_training_sample_is_made_of_its_parts(folders):
         starts = sampling.training_starts(14, 4, 3, rng)
         flipped = rng.random() < 0.5
         flips.add(flipped)
-        snippets, offsets, _ = clips[epoch, 0]
+        snippets, offsets, _ = clips[epoch, 0, 0]
         for start, snippet, offset in zip(starts, snippets, offsets, strict=True):
             volume = volumes.flow_stack(np.stack(fields[start : start + 4]))
             # Of the whole field, not of its crop.
@@ -111,13 +112,30 @@ def test_training_sample_is_made_of_its_parts(folders):
 
 
 @pytest.mark.parametrize("kind", ["frames", "flow"])
-def test_draws_are_seeded_by_seed_epoch_and_clip(folders, kind):
+def test_draws_are_seeded_by_seed_epoch_and_position(folders, kind):
     clips = training(folders, kind)
-    first = clips[3, 0][0].tobytes()
-    clips[0, 1]
-    assert clips[3, 0][0].tobytes() == first == training(folders, kind)[3, 0][0].tobytes()
-    assert clips[4, 0][0].tobytes() != first
-    assert training(folders, kind, seed=8)[3, 0][0].tobytes() != first
+    first = clips[3, 0, 0][0].tobytes()
+    clips[0, 1, 1]
+    assert clips[3, 0, 0][0].tobytes() == first == training(folders, kind)[3, 0, 0][0].tobytes()
+    assert clips[4, 0, 0][0].tobytes() != first
+    assert training(folders, kind, seed=8)[3, 0, 0][0].tobytes() != first
+    assert clips[3, 1, 0][0].tobytes() != first  # the same clip, drawn again in one epoch
+
+
+def test_rgb_jitter_shifts_a_clips_colours_alike(folders):
+    plain, moved = training(folders), training(folders, rgb_jitter=0.1)
+    shifts = []
+    for epoch in range(200):
+        snippets, offsets, _ = moved[epoch, 0, 0]
+        rng = np.random.default_rng((7, epoch, 0))
+        sampling.training_starts(14, 1, 3, rng), rng.random()
+        np.testing.assert_allclose(MEAN - offsets[0], augment.rgb_jitter(0.1, rng), atol=1e-4)
+        assert (offsets == offsets[0]).all() and snippets.dtype == np.uint8
+        shifts.append(MEAN - offsets[0])
+    assert (plain[0, 0, 0][1] == np.float32(MEAN)).all()
+    # Nearly grey light: 0.1 * 255 * 0.2175 along the first component, some per cent of it across.
+    deviations = np.linalg.svd(np.array(shifts), compute_uv=False) / np.sqrt(len(shifts))
+    np.testing.assert_allclose(deviations, 25.5 * np.array([0.2175, 0.0188, 0.0045]), rtol=0.2)
 
 
 def test_no_flip_where_params_say_so(folders):
@@ -128,7 +146,7 @@ def test_no_flip_where_params_say_so(folders):
         for f in frames
         for left in range(WIDTH - HEIGHT + 1)
     }
-    assert all(clips[epoch, 0][0][0].tobytes() in boxes for epoch in range(8))
+    assert all(clips[epoch, 0, 0][0][0].tobytes() in boxes for epoch in range(8))
 
 
 def test_a_short_clip_repeats_its_last_field(folders):
@@ -173,21 +191,10 @@ def test_views_do_not_depend_on_anything_drawn(folders):
     assert first[1].tobytes() == second[1].tobytes()
 
 
-def test_epoch_sampler():
-    order = list(dataset.EpochSampler(20, seed=1, epoch=2))
-    assert {epoch for epoch, _ in order} == {2}
-    assert sorted(number for _, number in order) == list(range(20))
-    assert order == list(dataset.EpochSampler(20, seed=1, epoch=2))
-    for other in (dataset.EpochSampler(20, seed=1, epoch=3),
-                  dataset.EpochSampler(20, seed=2, epoch=2)):  # fmt: skip
-        assert [n for _, n in other] != [n for _, n in order] and len(other) == 20
-
-
 def test_loader_processes_change_nothing(folders):
     clips = training(folders)
     batches = [
-        next(iter(DataLoader(clips, 2, sampler=dataset.EpochSampler(2, seed=0, epoch=1),
-                             num_workers=workers)))
+        next(iter(DataLoader(clips, 2, sampler=[(1, 0, 1), (1, 1, 0)], num_workers=workers)))
         for workers in (0, 1)
     ]  # fmt: skip
     for here, there in zip(*batches, strict=True):
@@ -199,7 +206,7 @@ def test_a_missing_clip_is_named(folders):
         folders / "frames", [replace(VIDEOS[0], video_id="gone")], stream(), MEAN, seed=0
     )
     with pytest.raises(FileNotFoundError, match="gone"):
-        clips[0, 0]
+        clips[0, 0, 0]
 
 
 def test_class_names_go_by_label_usable_or_not():

@@ -13,9 +13,10 @@ from pipeline.params import Training
 
 STD = (50.0, 60.0, 70.0)
 PARAMS = Training(
-    lr_scale=1.0, head_lr_scale=10.0, segments=2, epochs=4, batch=8, momentum=0.9,
-    weight_decay=0.0005, schedule="cosine", milestones=(), gamma=0.1, warmup=0.0, clip_norm=5.0,
-    scale_jitter=(1.0,), flip=False, freeze_bn="none",
+    lr_scale=1.0, head_lr_scale=10.0, trained="all", segments=2, epochs=4, epoch_batches=0,
+    sampling="shuffle", batch=8, momentum=0.9, weight_decay=0.0005, schedule="cosine",
+    milestones=(), gamma=0.1, warmup=0.0, clip_norm=5.0, scale_jitter=(1.0,), flip=False,
+    rgb_jitter=0.0, freeze_bn="none",
 )  # fmt: skip
 
 
@@ -60,26 +61,40 @@ def fit(network, params=PARAMS, *, epoch_loader=batches, val=None, seed=3):
 
 
 @pytest.mark.parametrize(
-    ("progress", "changes", "expected"),
+    ("epoch", "changes", "expected"),
     [
         (0.0, {}, 1.0),
-        (0.5, {}, 0.5),
-        (1 / 3, {}, 0.75),
-        (1.0, {}, 0.0),
+        (2.0, {}, 0.5),
+        (4 / 3, {}, 0.75),
+        (4.0, {}, 0.0),
         (0.0, {"warmup": 0.2}, 0.0),
-        (0.1, {"warmup": 0.2}, 0.5 * 0.5 * (1 + math.cos(math.pi / 10))),
-        (0.5, {"warmup": 0.2}, 0.5),
-        (0.49, {"schedule": "steps", "milestones": (0.5, 0.75)}, 1.0),
-        (0.5, {"schedule": "steps", "milestones": (0.5, 0.75)}, 0.1),
-        (0.8, {"schedule": "steps", "milestones": (0.5, 0.75)}, 0.01),
-        (0.8, {"schedule": "steps", "milestones": (0.5, 0.75), "gamma": 0.5}, 0.25),
-        (0.05, {"schedule": "steps", "milestones": (0.5,), "warmup": 0.1}, 0.5),
-        (0.9, {"schedule": "steps"}, 1.0),
+        (0.4, {"warmup": 0.2}, 0.5 * 0.5 * (1 + math.cos(math.pi / 10))),
+        (2.0, {"warmup": 0.2}, 0.5),
+        (1.99, {"schedule": "steps", "milestones": (2, 3)}, 1.0),
+        (2.0, {"schedule": "steps", "milestones": (2, 3)}, 0.1),
+        (3.2, {"schedule": "steps", "milestones": (2, 3)}, 0.01),
+        (3.2, {"schedule": "steps", "milestones": (2, 3), "gamma": 0.5}, 0.25),
+        (0.2, {"schedule": "steps", "milestones": (2,), "warmup": 0.1}, 0.5),
+        (3.6, {"schedule": "steps"}, 1.0),
+        # Two-Stream from scratch: 0.1 of it after 50,000 and 70,000 of 80,000 iterations.
+        (49.999, {"epochs": 80, "schedule": "steps", "milestones": (50, 70)}, 1.0),
+        (50.0, {"epochs": 80, "schedule": "steps", "milestones": (50, 70)}, 0.1),
+        (70.0, {"epochs": 80, "schedule": "steps", "milestones": (50, 70)}, 0.01),
     ],
 )
-def test_rate_factor_by_hand(progress, changes, expected):
-    found = engine.rate_factor(progress, replace(PARAMS, **changes))
+def test_rate_factor_by_hand(epoch, changes, expected):
+    found = engine.rate_factor(epoch, replace(PARAMS, **changes))
     assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_classifier_alone_learns_on_features_that_stay():
+    network = tiny()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    rows = fit(network, replace(PARAMS, trained="classifier", epochs=6))
+    changed = {name for name, value in network.state_dict().items()
+               if not torch.equal(value, before[name])}  # fmt: skip
+    assert changed == {"fc.weight", "fc.bias"}
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
 
 
 def test_parameter_groups():
@@ -115,7 +130,7 @@ def test_training_learns_and_reports():
 
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
 def test_the_curve_has_the_mean_rate_of_each_epochs_steps(warmup):
-    rows = fit(tiny(), replace(PARAMS, schedule="steps", milestones=(0.75,), warmup=warmup))
+    rows = fit(tiny(), replace(PARAMS, schedule="steps", milestones=(3,), warmup=warmup))
     # Four epochs of three steps: a warm-up over the first goes 0, 1/3, 2/3.
     first = 0.01 / 3 if warmup else 0.01
     assert [row["lr"] for row in rows] == pytest.approx([first, 0.01, 0.01, 0.001])
