@@ -94,7 +94,11 @@ def test_shipped_files_load(path):
         ("streams.spatial.training.scale_jitter", [], "scale_jitter: got [], expected one or more"),
         ("streams.spatial.training.scale_jitter", [1, 0.5], "got [1.0, 0.5], expected one or more"),
         ("streams.spatial.training.scale_jitter", [1, 1], "got [1.0, 1.0], expected one or more"),
-        ("streams.spatial.training.milestones", [5, 2], "got [5.0, 2.0], expected epochs in rising"),
+        (
+            "streams.spatial.training.milestones",
+            [5, 2],
+            "got [5.0, 2.0], expected epochs in rising",
+        ),
         ("streams.spatial.training.milestones", [10], "got [10.0], expected epochs in rising"),
         ("streams.temporal.training.rgb_jitter", 0.1, "got 0.1, expected 0: flow has no colours"),
         (
