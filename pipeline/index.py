@@ -129,6 +129,18 @@ def share_out(videos: Sequence[Video], groups: Sequence[str], params: Dataset) -
     ]
 
 
+def hold_out(videos: Sequence[Video], groups: Sequence[str], params: Dataset) -> list[Video]:
+    """Take ``val_fraction`` of the given train clips for validation, by group and by content."""
+    train = [i for i, video in enumerate(videos) if video.subset == "train"]
+    shared = share_out(
+        [videos[i] for i in train], [groups[i] for i in train], replace(params, test_fraction=0.0)
+    )
+    rows = list(videos)
+    for i, row in zip(train, shared, strict=True):
+        rows[i] = row
+    return rows
+
+
 def warnings(videos: Sequence[Video]) -> list[str]:
     """Say in a line each what a person should know of a dataset before training on it."""
     said = []
@@ -202,24 +214,28 @@ def run(videos: Path, lists: Path, out: Path, params: Dataset) -> None:
     if not videos.is_dir():
         raise DatasetError(f"{videos}: no such folder, expected the dataset's videos in it")
     listing = read_listing(videos, lists, params)
-    is_split = bool(listing.videos[0].subset)
+    given = {video.subset for video in listing.videos} - {""}
+    holds_out = bool(given) and params.val_fraction > 0 and "val" not in given
     # Before the hashing, which takes long: a pattern that doesn't fit is refused at once.
-    groups = [] if is_split else find_groups([v.path for v in listing.videos], params.group_pattern)
+    needed = holds_out or not given
+    groups = find_groups([v.path for v in listing.videos], params.group_pattern) if needed else []
     rows = describe(videos, listing, params)
     if not any(row.status == "ok" for row in rows):
         raise DatasetError(
             f"{videos}: none of {len(rows)} listed videos can be used (the first: {rows[0].path}: "
             f"{rows[0].reason}), expected <class>/<video> in it"
         )
-    if not is_split:
+    if not given:
         rows = share_out(rows, groups, params)
-    elif params.test_fraction or params.val_fraction:
+    elif holds_out:
+        rows = hold_out(rows, groups, params)
+    if given and (params.test_fraction or (params.val_fraction and not holds_out)):
         print("index: dataset's fractions aren't used, because each video comes with its subset")
     if listing.empty_folders:
         print(f"index: no video in the folders: {_name(listing.empty_folders)}")
     for line in warnings(rows):
         print(f"index: {line}")
-    check_subsets(videos, rows, is_split)
+    check_subsets(videos, rows, bool(given))
     out.mkdir(parents=True, exist_ok=True)
     write_videos(out / "videos.csv", sorted(rows, key=lambda row: row.video_id))
     count = Counter(row.subset for row in rows if row.status == "ok")

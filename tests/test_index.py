@@ -182,9 +182,30 @@ def test_a_half_finished_download_is_used_and_keeps_the_labels(tmp_path, capsys)
 
 def test_fractions_that_are_not_used_are_said(tmp_path, capsys):
     root = make(tmp_path / "videos", *(f"{s}/{c}/a.mp4" for s in ("train", "test") for c in "ab"))
+    indexed(root, root, test_fraction=0.1, val_fraction=0.0)
+    make(root, *(f"val/{c}/a.mp4" for c in "ab"))
     indexed(root, root, test_fraction=0.0, val_fraction=0.1)
     said = capsys.readouterr().out.splitlines()
-    assert sum("dataset's fractions aren't used" in line for line in said) == 1
+    assert sum("dataset's fractions aren't used" in line for line in said) == 2
+
+
+def test_a_part_of_a_given_train_list_is_held_out_by_group(tmp_path, capsys):
+    names = [f"{c}/v_{c}_g{g:02}_c{n:02}.avi" for c in ("Dive", "Run") for g in range(1, 11)
+             for n in (1, 2)]  # fmt: skip
+    lists = tmp_path / "lists"
+    write(lists / "classInd.txt", "1 Dive\n2 Run\n")
+    write(lists / "trainlist01.txt", "".join(f"{n} {1 + ('Run' in n)}\n" for n in names[2:]))
+    write(lists / "testlist01.txt", "".join(f"{n}\n" for n in names[:2]))
+    root = make(tmp_path / "videos", *names)
+    rows = indexed(root, lists, format="ucf101", val_fraction=0.25, test_fraction=0.0,
+                   group_pattern=r"v_\w+_g\d+").values()  # fmt: skip
+    assert {row.video_id for row in rows if row.subset == "test"} == {
+        "v_Dive_g01_c01", "v_Dive_g01_c02",
+    }  # fmt: skip
+    held = {row.video_id[:-4] for row in rows if row.subset == "val"}
+    assert {sum(c in group for group in held) for c in ("Dive", "Run")} <= {2, 3}
+    assert not held & {row.video_id[:-4] for row in rows if row.subset == "train"}
+    assert "fractions aren't used" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
