@@ -1,25 +1,22 @@
 """Stage ``fuse``: several streams' scores to one answer.
 
 ``average`` is the mean of the softmax scores, ``svm`` a multi-class linear SVM on the stacked
-L2-normalised softmax scores, fitted on the training clips (both Two-Stream, section 5);
+L2-normalised softmax scores (both Two-Stream, section 5; see :mod:`pipeline.learning.svm`);
 ``weighted`` is a weighted mean of the logits, as TSN's code does it (1 : 1.5 for RGB : flow), or of
 the softmax. Writes ``metrics.json``, ``predictions.csv`` and ``svm.h5``.
-
-The paper gives no C for the SVM; here it is ``fuse.svm_c``.
 """
 
 import argparse
 import csv
 import json
 import math
-import warnings
 from pathlib import Path
 
 import h5py
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
+from pipeline.learning import svm
 from pipeline.learning.metrics import metrics
 from pipeline.learning.scores import Scores, ScoresError, join, read_scores
 from pipeline.params import PATH, RESERVED, ParamsError, load
@@ -39,39 +36,15 @@ def weighted(streams: list[Scores], weights: list[float], of: str) -> np.ndarray
     return np.tensordot(np.array(weights) / np.sum(weights), stacked, 1)
 
 
-def svm_features(streams: list[Scores]) -> np.ndarray:
-    """Stack each stream's softmax, scaled to length one: (N, streams * C) float64."""
-    parts = [scores.probs.astype(np.float64) for scores in streams]
-    return np.hstack([part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts])
-
-
-def fit_svm(streams: list[Scores], c: float) -> LinearSVC | str:
-    """Fit the Crammer-Singer SVM on the subset ``train``; say why where that can't be done."""
-    train = streams[0].subset == "train"
-    labels = streams[0].label[train]
-    if len(np.unique(labels)) < 2:
-        return f"the scores hold training clips of {len(np.unique(labels))} classes, 2 are needed"
-    svm = LinearSVC(multi_class="crammer_singer", C=c, random_state=0, max_iter=100_000)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", ConvergenceWarning)
-        svm.fit(svm_features(streams)[train], labels)
-    if any(issubclass(one.category, ConvergenceWarning) for one in said):
-        print("svm: not converged; its answers may change with a smaller fuse.svm_c")
-    return svm
-
-
-def svm_scores(svm: LinearSVC, streams: list[Scores]) -> np.ndarray:
-    """Give the SVM's decision values (N, C); a class it was not shown gets the lowest."""
-    seen = svm.decision_function(svm_features(streams))
-    if seen.ndim == 1:  # two classes
-        seen = np.stack([-seen, seen], axis=1)
-    scores = np.full((len(seen), len(streams[0].classes)), seen.min() - 1)
-    scores[:, svm.classes_] = seen
-    return scores
-
-
 def run(
-    out: Path, streams: list[Scores], *, weights: list[float], weighted_of: str, svm_c: float
+    out: Path,
+    streams: list[Scores],
+    *,
+    weights: list[float],
+    weighted_of: str,
+    svm_c: float,
+    fit_on: str,
+    group_pattern: str,
 ) -> None:
     """Fuse scores and write what came of it.
 
@@ -96,17 +69,17 @@ def run(
             f"weights: got {weights}, expected one from 0 for each of {len(streams)} score files, "
             "not all 0"
         )
-    if not (math.isfinite(svm_c) and svm_c > 0):
-        raise ScoresError(f"svm_c: got {svm_c}, expected a number above 0")
+    if not (math.isfinite(svm_c) and svm_c >= 0):
+        raise ScoresError(f"svm_c: got {svm_c}, expected a number above 0, or 0 to have it chosen")
     streams = join(streams)
     test = streams[0].subset == "test"
     if not test.any():
         raise ScoresError(f"{streams[0].stream}: no video of the subset test")
-    svm = fit_svm(streams, svm_c)
+    fitted = svm.fit(streams, svm_c, fit_on=fit_on, group_pattern=group_pattern)
     answers: dict[str, np.ndarray | None] = {
         "average": average(streams),
         "weighted": weighted(streams, weights, weighted_of),
-        "svm": None if isinstance(svm, str) else svm_scores(svm, streams),
+        "svm": None if isinstance(fitted, str) else svm.scores_of(fitted, streams),
     }
     labels = streams[0].label[test]
     results = {
@@ -117,12 +90,12 @@ def run(
         },
     }
     out.mkdir(parents=True, exist_ok=True)
-    if isinstance(svm, str):
-        print(f"svm: not fitted: {svm}")
+    if isinstance(fitted, str):
+        print(f"svm: not fitted: {fitted}")
         (out / "svm.h5").unlink(missing_ok=True)  # of an earlier run
     else:
         with whole_file(out / "svm.h5") as path:
-            _write_svm(path, svm, streams)
+            _write_svm(path, fitted, streams)
     with whole_file(out / "metrics.json") as path:
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     with whole_file(out / "predictions.csv") as path:
@@ -181,7 +154,12 @@ def main() -> None:
                         "names are taken")  # fmt: skip
     parser.add_argument("--weights", type=float, nargs="+", help="one a score file, in order")
     parser.add_argument("--weighted-of", choices=("logits", "probs"))
-    parser.add_argument("--svm-c", type=float, help="C of the SVM")
+    parser.add_argument("--svm-c", type=float,
+                        help="C of the SVM; 0 chooses one by cross-validation")  # fmt: skip
+    parser.add_argument("--fit-on", choices=("train", "val"),
+                        help="the subset that the SVM is fitted on (train where there are no "
+                        "params)")  # fmt: skip
+    parser.add_argument("--group-pattern", help="of video ids that stay together to choose C")
     args = parser.parse_args()
     options = {"--weights": args.weights, "--weighted-of": args.weighted_of, "--svm-c": args.svm_c}
     missing = [name for name, value in options.items() if value is None]
@@ -202,6 +180,10 @@ def main() -> None:
             weights=args.weights or _weights(params.weights, streams),
             weighted_of=args.weighted_of or params.weighted_of,
             svm_c=params.svm_c if args.svm_c is None else args.svm_c,
+            fit_on=args.fit_on or (params.fit_on if params else "train"),
+            group_pattern=(params.group_pattern if params else "")
+            if args.group_pattern is None
+            else args.group_pattern,
         )
     except (ScoresError, ParamsError, OSError) as error:
         raise SystemExit(f"fuse: {error}") from None

@@ -34,6 +34,15 @@ NonNegative = Annotated[float, Bounds(0)]
 Name = Annotated[str, r"[A-Za-z0-9][A-Za-z0-9_-]*"]
 
 
+def _check_pattern(at: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ParamsError(
+            f"{at}: got {pattern!r} ({error}), expected a regular expression"
+        ) from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """A set of clips to render: ``sample.<name>``."""
@@ -63,13 +72,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         """Check that the pattern is one, before a video is hashed for it."""
-        try:
-            re.compile(self.group_pattern)
-        except re.error as error:
-            raise ParamsError(
-                f"dataset.group_pattern: got {self.group_pattern!r} ({error}), expected a regular "
-                f"expression"
-            ) from None
+        _check_pattern("dataset.group_pattern", self.group_pattern)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,10 +203,13 @@ class Fuse:
     streams: tuple[Name, ...]
     weights: dict[str, NonNegative]
     weighted_of: Literal["logits", "probs"]
-    svm_c: Positive
+    svm_c: NonNegative
+    fit_on: Literal["train", "val"]
+    group_pattern: str
 
     def __post_init__(self) -> None:
         """Check that there is something to fuse."""
+        _check_pattern("fuse.group_pattern", self.group_pattern)
         if not self.streams or len(set(self.streams)) < len(self.streams):
             raise ParamsError(
                 f"fuse.streams: got {list(self.streams)}, expected one or more, each once"
