@@ -81,6 +81,7 @@ def run(index: Path, out: Path, params: Decode, limits: Limits) -> None:
     jobs = [
         items.Job(
             video_id=video.video_id,
+            source=Path(video.path),
             key={"sha256": video.sha256, "params": vars(params), "version": version},
             arguments=(Path(video.path), video.sha256, params, version),
         )
@@ -90,6 +91,7 @@ def run(index: Path, out: Path, params: Decode, limits: Limits) -> None:
     with out_folder(out) as folder:
         done = items.run_jobs("decode", decode_video, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
+    items.refuse_too_many(out, done, limits)
 
 
 def main() -> None:

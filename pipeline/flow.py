@@ -108,6 +108,7 @@ def run(frames: Path, out: Path, params: Flow, limits: Limits) -> None:
     jobs = [
         items.Job(
             video_id=video.video_id,
+            source=Path(video.path),
             key={"sha256": sha256, "params": asdict(params), "version": version},
             arguments=(source, sha256, params, version),
         )
@@ -116,6 +117,7 @@ def run(frames: Path, out: Path, params: Flow, limits: Limits) -> None:
     with out_folder(out) as folder:
         done = items.run_jobs("flow", make, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
+    items.refuse_too_many(out, done, limits)
 
 
 def main() -> None:

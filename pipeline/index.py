@@ -121,7 +121,7 @@ def share_out(videos: Sequence[Video], groups: Sequence[str], params: Dataset) -
             raise DatasetError(
                 f"dataset.{subset}_fraction: got {len(usable)} clips in {len(by_group)} groups, of "
                 f"which none is left for {subset} of the classes: {_name(sorted(classes - held))}; "
-                f"expected more groups of these, or 0"
+                f"expected more groups of these: see dataset.group_pattern"
             )
     return [
         replace(video, subset=by_group.get(own[0], "train"))

@@ -53,6 +53,8 @@ class Job:
     ----------
     video_id : str
         Names what is made, and the link in the out folder.
+    source : Path
+        What it is made from, to be named where it can't be used.
     key : dict
         Everything that bears on the result, JSON-able: content hash, settings, versions.
     arguments : tuple
@@ -60,6 +62,7 @@ class Job:
     """
 
     video_id: str
+    source: Path
     key: dict
     arguments: tuple
 
@@ -68,6 +71,7 @@ class Job:
 class Done:
     """What came of a job: the count of frames or fields, or the reason why there are none."""
 
+    source: Path
     frames: int
     reason: str
     reused: bool
@@ -113,8 +117,6 @@ def run_jobs(
     ------
     OSError
         If the disk is full or a folder can't be written. What is done is kept.
-    RuntimeError
-        If more videos are excluded than ``limits`` allows. What is done is kept.
     """
     with _locked(method) as store:
         out.mkdir(parents=True, exist_ok=True)
@@ -125,7 +127,7 @@ def run_jobs(
         for job in jobs:
             item = items[job.video_id]
             if item.is_dir():
-                done[job.video_id] = _finish(item, job.video_id, out, reused=True)
+                done[job.video_id] = _finish(item, job, out, reused=True)
             else:
                 todo.setdefault(item, []).append(job)
         tasks = [
@@ -146,34 +148,46 @@ def run_jobs(
             for item, failure in running:
                 for job in todo[item]:
                     done[job.video_id] = (
-                        Done(0, failure, False) if failure
-                        else _finish(item, job.video_id, out, reused=False)
+                        Done(job.source, 0, failure, False) if failure
+                        else _finish(item, job, out, reused=False)
                     )  # fmt: skip
                     computed += done[job.video_id].frames
                     bar.set_postfix_str(told(), False)
                     bar.update()
     result = {job.video_id: done[job.video_id] for job in jobs}
-    _conclude(method, result, bar.format_dict["elapsed"], limits.max_excluded)
+    _conclude(method, result, bar.format_dict["elapsed"])
     return result
 
 
-def _conclude(method: str, result: dict[str, Done], seconds: float, allowed: float) -> None:
-    """Print the summary; raise if too many videos are excluded."""
-    excluded = {name: done.reason for name, done in result.items() if done.reason}
+def _conclude(method: str, result: dict[str, Done], seconds: float) -> None:
+    """Print the summary."""
+    excluded = [done for done in result.values() if done.reason]
     new = sum(done.frames for done in result.values() if not done.reused)
     print(
         f"{method}: {len(result) - len(excluded)} videos done "
         f"({sum(done.reused for done in result.values())} reused), {len(excluded)} excluded, "
         f"{sum(done.frames for done in result.values())} frames ({new} new) in {seconds:.1f} s"
     )
-    for name, reason in list(excluded.items())[:10]:
-        print(f"{method}: excluded {name}: {reason}")
+    for done in excluded[:10]:
+        print(f"{method}: excluded {done.source}: {done.reason}")
     if len(excluded) > 10:
-        print(f"{method}: ... and {len(excluded) - 10} more, see videos.csv")
-    if len(excluded) > allowed * len(result):
+        print(f"{method}: ... and {len(excluded) - 10} more, see its videos.csv")
+
+
+def refuse_too_many(out: Path, result: dict[str, Done], limits: Limits) -> None:
+    """End the stage if too many videos are excluded, once the reasons of all are written.
+
+    Raises
+    ------
+    RuntimeError
+        If they are more than ``limits`` allows. What is done is kept.
+    """
+    excluded = [done for done in result.values() if done.reason]
+    if len(excluded) > limits.max_excluded * len(result):
         raise RuntimeError(
             f"{len(excluded)} of {len(result)} videos are excluded, limits.max_excluded allows "
-            f"{allowed:g} of them; the first: {next(iter(excluded.items()))}"
+            f"{limits.max_excluded:g} of them; the first: {excluded[0].source}: "
+            f"{excluded[0].reason}; all of them: {out}/videos.csv"
         )
 
 
@@ -254,13 +268,13 @@ def _make(make: Callable[..., int], scratch: Path, video_id: str, arguments: tup
         return {"frames": 0, "reason": str(reason)}
 
 
-def _finish(item: Path, video_id: str, out: Path, *, reused: bool) -> Done:
+def _finish(item: Path, job: Job, out: Path, *, reused: bool) -> Done:
     """Link an item's files into the out folder, under this video's name."""
     told = json.loads((item / "item.json").read_text(encoding="utf-8"))
     for source in item.iterdir():
         if source.name != "item.json":
-            link(source, out / (video_id + source.name.removeprefix(told["name"])))
-    return Done(told["frames"], told["reason"], reused)
+            link(source, out / (job.video_id + source.name.removeprefix(told["name"])))
+    return Done(job.source, told["frames"], told["reason"], reused)
 
 
 def _note_used(store: Path, used: Iterable[Path]) -> None:

@@ -38,7 +38,7 @@ def locate(root: Path, path: str, any_case: bool) -> tuple[str, str, str]:
     if path != printable(path):
         return path, "excluded", "name is not UTF-8"
     if path.startswith("/"):
-        return path, "excluded", "absolute path, expected one inside the dataset's folder"
+        return path, "excluded", "absolute path, expected one relative to the dataset's folder"
     parts = PurePosixPath(path).parts
     if ".." in parts:
         return path, "excluded", "path leads out of the dataset's folder"

@@ -58,6 +58,10 @@ def choose(revisions: list[dict]) -> dict[int, dict]:
     workspace = _only(revisions[0].get("data"), "params")
     if not workspace or "split" not in workspace.get("dataset", {}):
         raise SplitsError("params.yaml: got no dataset.split, expected the params of a dataset")
+    if (kind := workspace["dataset"].get("format")) not in ("ucf101", "hmdb51"):
+        raise SplitsError(
+            f"dataset.format: got {kind}, which has no official splits: dataset.split isn't used"
+        )
     wanted, newest = _but_split(workspace), {}
     for told in _experiments(revisions):
         params, metrics = _only(told, "params"), _only(told, "metrics")

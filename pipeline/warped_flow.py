@@ -148,6 +148,7 @@ def run(
             jobs.append(
                 items.Job(
                     video_id=video.video_id,
+                    source=Path(video.path),
                     key={"sha256": hashes, "params": settings, "version": version},
                     arguments=(frames, flow, hashes, params, warped, version),
                 )
@@ -155,6 +156,7 @@ def run(
     with out_folder(out) as folder:
         done = items.run_jobs("warped_flow", warp_video, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
+    items.refuse_too_many(out, done, limits)
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def test_csv_paths_stay_inside(tmp_path):
     run(root, lists, tmp_path / "index", settings(format="csv"))
     got = {row.path: row for row in read_videos(tmp_path / "index/videos.csv")}
     reasons = {path: row.reason for path, row in got.items() if row.status == "excluded"}
-    absolute = "absolute path, expected one inside the dataset's folder"
+    absolute = "absolute path, expected one relative to the dataset's folder"
     leads_out = "path leads out of the dataset's folder"
     assert reasons == {
         f"{root}/../../../etc/passwd": leads_out,

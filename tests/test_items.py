@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,12 @@ def stage(tmp_path, monkeypatch):
     def run(texts: dict, setting=1, out="out", limits=LIMITS):
         log.write_text("")
         jobs = [
-            items.Job(video_id=name, key={"t": text, "s": setting}, arguments=(text, log))
+            items.Job(
+                video_id=name,
+                source=Path(text),
+                key={"t": text, "s": setting},
+                arguments=(text, log),
+            )
             for name, text in texts.items()
         ]
         done = items.run_jobs("work", write_text, jobs, tmp_path / out, limits)
@@ -70,7 +76,7 @@ def test_only_what_is_new_is_computed(stage, tmp_path):
     done, worked = stage({"renamed": "one"}, out="o4")
     assert worked == []
     assert (tmp_path / "o4/renamed.h5").read_text() == "one"
-    assert done["renamed"] == items.Done(3, "", True)
+    assert done["renamed"] == items.Done(Path("one"), 3, "", True)
     assert stage({"a": "one"}, setting=2, out="o5")[1] == ["one"]
     assert stage({"a": "one"}, setting=1, out="o6")[1] == []
 
@@ -84,7 +90,7 @@ def test_results_are_links(stage, tmp_path):
 
 def test_an_exclusion_is_an_answer_too(stage, tmp_path):
     done, worked = stage({"a": "bad", "b": "two"})
-    assert done["a"] == items.Done(0, "not good", False)
+    assert done["a"] == items.Done(Path("bad"), 0, "not good", False)
     assert sorted(worked) == ["bad", "two"]
     done, worked = stage({"a": "bad"}, out="again")
     assert (done["a"].reason, done["a"].reused, worked) == ("not good", True, [])
@@ -137,8 +143,12 @@ def test_a_full_disk_stops_the_stage_and_loses_nothing(stage, tmp_path):
 
 def test_too_many_exclusions_are_an_error_and_lose_nothing(stage):
     texts = {"a": "one", "b": "bad", "c": "bad"}
-    with pytest.raises(RuntimeError, match=r"2 of 3 videos are excluded.*'b', 'not good'"):
-        stage(texts, limits=Limits(stalled_seconds=60.0, max_excluded=0.6))
+    done, _ = stage(texts)
+    limits = Limits(stalled_seconds=60.0, max_excluded=0.6)
+    said = r"^2 of 3 videos are excluded, .*; the first: bad: not good; all of them: o/videos\.csv$"
+    with pytest.raises(RuntimeError, match=said):
+        items.refuse_too_many(Path("o"), done, limits)
+    items.refuse_too_many(Path("o"), done, replace(limits, max_excluded=0.7))
     done, worked = stage(texts, out="again")
     assert worked == []
     assert [one.reason for one in done.values()] == ["", "not good", "not good"]
@@ -147,7 +157,8 @@ def test_too_many_exclusions_are_an_error_and_lose_nothing(stage):
 def run_beside(folder, log):
     os.chdir(folder)
     jobs = [
-        items.Job(video_id=str(n), key={"n": n}, arguments=(f"text{n}", log)) for n in range(12)
+        items.Job(video_id=str(n), source=Path(f"{n}"), key={"n": n}, arguments=(f"text{n}", log))
+        for n in range(12)
     ]
     items.run_jobs("work", write_text, jobs, folder / "out", LIMITS)
 
@@ -187,7 +198,7 @@ def write_late(folder, video_id, go_on):
 
 def run_late(folder, kind):
     os.chdir(folder)
-    job = items.Job(video_id="v", key={"late": 1}, arguments=(folder / "go_on",))
+    job = items.Job(video_id="v", source=Path("v"), key={"late": 1}, arguments=(folder / "go_on",))
     try:
         with out_folder(Path("out")) as out:
             if kind == "links":
@@ -280,7 +291,7 @@ def test_equal_videos_are_computed_once(stage, tmp_path):
 def test_folders_are_linked_file_by_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIPELINE_WORKERS", "1")
-    job = items.Job(video_id="v", key={}, arguments=(0,))
+    job = items.Job(video_id="v", source=Path("v"), key={}, arguments=(0,))
     items.run_jobs("folders", write_folder, [job], tmp_path / "out", LIMITS)
     names = sorted(path.name for path in (tmp_path / "out/v").iterdir())
     assert names == ["img_00001.jpg", "img_00002.jpg", "img_00003.jpg"]

@@ -42,7 +42,7 @@ def call(folder, *command):
 def test_the_experiments_that_differ_in_the_split_alone_are_averaged(tmp_path, monkeypatch, capsys):
     (tmp_path / "stage.py").write_text(STAGE)
     (tmp_path / "dvc.yaml").write_text(DVC)
-    (tmp_path / "params.yaml").write_text("lr: 0.1\ndataset: {name: d, split: 1}\n")
+    (tmp_path / "params.yaml").write_text("lr: 0.1\ndataset: {name: d, split: 1, format: hmdb51}\n")
     call(tmp_path, "git", "init", "-q")
     call(tmp_path, "dvc", "init", "-q")
     call(tmp_path, "git", "add", ".")
@@ -67,7 +67,7 @@ def test_the_experiments_that_differ_in_the_split_alone_are_averaged(tmp_path, m
 
 def told(split, top1, timestamp, **changes):
     metrics = {"streams": {"spatial": {"top1": top1}}, "fusion": {}}
-    params = {"lr": 0.1, "dataset": {"split": split}} | changes
+    params = {"lr": 0.1, "dataset": {"split": split, "format": "ucf101"}} | changes
     return {"timestamp": timestamp, "params": {"params.yaml": {"data": params}},
             "metrics": {"results/metrics.json": {"data": metrics}}}  # fmt: skip
 
@@ -75,6 +75,13 @@ def told(split, top1, timestamp, **changes):
 def revisions(*experiments):
     entries = [{"revs": [{"data": data}]} for data in experiments]
     return [{"data": told(1, 0.0, None)}, {"data": told(1, 0.0, None), "experiments": entries}]
+
+
+def test_a_dataset_without_official_splits_has_no_mean():
+    mine = revisions(*(told(n, n, "1") for n in (1, 2, 3)))
+    mine[0]["data"]["params"]["params.yaml"]["data"]["dataset"]["format"] = "folders"
+    with pytest.raises(SplitsError, match=r"^dataset\.format: got folders, which has no official"):
+        choose(mine)
 
 
 def test_the_newest_of_each_split_counts():

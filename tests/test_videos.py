@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -118,9 +119,9 @@ def test_columns_may_stand_in_any_order(tmp_path):
 
 
 def test_a_result_is_put_down_on_its_row():
-    done = {"a": Done(frames=9, reason="", reused=False)}
+    done = {"a": Done(source=Path("v"), frames=9, reason="", reused=False)}
     assert with_result(VIDEO, done) == replace(VIDEO, frames=9)
-    done = {"a": Done(frames=0, reason="damaged", reused=True)}
+    done = {"a": Done(source=Path("v"), frames=0, reason="damaged", reused=True)}
     decoded = replace(VIDEO, frames=10)
     assert with_result(decoded, done) == replace(VIDEO, status="excluded", reason="damaged")
     lost = replace(VIDEO, status="missing", reason="no such file", frames=4)

@@ -82,6 +82,8 @@ def read_scores(path: Path) -> Scores:
                     raise ScoresError(f"{path}: {name} is a group, expected a dataset")
             data = {name: np.asarray(file[name][()]) for name in wanted}
             data["classes"] = np.asarray(file.attrs["classes"])
+    except FileNotFoundError:
+        raise ScoresError(f"{path}: no such file, expected a score file") from None
     except (OSError, KeyError) as error:
         raise ScoresError(f"{path}: not a readable HDF5 file ({error})") from None
     scores = Scores(
@@ -134,8 +136,11 @@ def _check(path: Path, scores: Scores) -> None:
         raise ScoresError(f"{path}: video_id {str(ids[times > 1][0])!r} is there more than once")
     if len(set(scores.classes)) != kinds:
         raise ScoresError(f"{path}: classes has one name twice")
-    if count and not (0 <= scores.label.min() <= scores.label.max() < kinds):
-        raise ScoresError(f"{path}: label holds {scores.label[:3]}..., expected 0 to {kinds - 1}")
+    if (off := (scores.label < 0) | (scores.label >= kinds)).any():
+        raise ScoresError(
+            f"{path}: label holds {scores.label[off][0]} for {scores.video_id[off][0]}, expected "
+            f"0 to {kinds - 1}"
+        )
     if unknown := set(scores.subset.tolist()) - set(SUBSETS):
         raise ScoresError(
             f"{path}: subset holds {sorted(unknown)[0]!r}, expected one of {', '.join(SUBSETS)}"
