@@ -65,7 +65,7 @@ def build(
 
 def classifier_of(network: nn.Module) -> nn.Linear:
     """Find a network's last layer, which starts anew for a new set of classes."""
-    return network.get_submodule(network.classifier)
+    return network.get_submodule(network.head)
 
 
 def freeze_bn(network: nn.Module, which: str) -> None:

@@ -37,7 +37,7 @@ def load_pretrained(network: nn.Module, name: str, weights: str) -> None:
     """
     state = _read(name, weights)
     own = network.state_dict()
-    first, last = f"{network.first_conv}.weight", f"{network.classifier}."
+    first, last = f"{network.first_conv}.weight", f"{network.head}."
     for key in own:
         if key.endswith(".num_batches_tracked"):  # files from before PyTorch 0.4.1 have none
             state.setdefault(key, own[key])

@@ -63,7 +63,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
 class ResNet(nn.Module):
     """A residual network over (N, channels, H, W) float32; gives (N, classes) logits."""
 
-    first_conv, classifier = "conv1", "fc"
+    first_conv, head = "conv1", "fc"
 
     def __init__(
         self,
