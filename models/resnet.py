@@ -1,4 +1,4 @@
-"""ResNet-18, -34 and -50 (He et al. 2016), with torchvision's key names.
+"""ResNet-18, -34, -50 and -101 (He et al. 2016), with torchvision's key names.
 
 The stride of a bottleneck stands in its 3x3 convolution, as in torchvision, so that torchvision's
 ImageNet files load; the Caffe networks of ST-ResNet have it in the first 1x1. Dropout before the
@@ -111,3 +111,8 @@ def resnet34(*, classes: int, channels: int, dropout: float) -> ResNet:
 def resnet50(*, classes: int, channels: int, dropout: float) -> ResNet:
     """ResNet-50: 25,557,032 parameters with 1000 classes."""
     return ResNet(Bottleneck, (3, 4, 6, 3), classes=classes, channels=channels, dropout=dropout)
+
+
+def resnet101(*, classes: int, channels: int, dropout: float) -> ResNet:
+    """ResNet-101: 44,549,160 parameters with 1000 classes."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), classes=classes, channels=channels, dropout=dropout)
