@@ -20,6 +20,7 @@ def read_weights(path: Path) -> tuple[list[str], dict[str, torch.Tensor]]:
         kept = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever it says of a file that isn't one of its own
         raise ValueError(f"{path}: not a file of tensors, expected {expected}") from error
-    if not isinstance(kept, dict) or not {"classes", "state_dict"} <= kept.keys():
+    known = isinstance(kept, dict) and {"classes", "state_dict"} <= kept.keys()
+    if not known or not isinstance(kept["state_dict"], dict):
         raise ValueError(f"{path}: no classes and state_dict in it, expected {expected}")
     return kept["classes"], kept["state_dict"]
