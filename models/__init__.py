@@ -6,26 +6,35 @@ A network maps (N, channels, H, W) float32 to (N, classes) logits and knows noth
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.bn_inception import bn_inception
 from models.cnn_m import cnn_m_2048
 from models.efficientnet_lite import efficientnet_lite0
 from models.pretrained import load_pretrained
-from models.resnet import resnet18, resnet34, resnet50
+from models.resnet import resnet18, resnet34, resnet50, resnet101
+from models.vgg import vgg16
 
 _NETWORKS = {
     "cnn_m_2048": cnn_m_2048,
+    "vgg16": vgg16,
+    "bn_inception": bn_inception,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
+    "resnet101": resnet101,
     "efficientnet_lite0": efficientnet_lite0,
 }
+_CAFFE = ((123.0, 117.0, 104.0), (1.0, 1.0, 1.0))
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 # What to subtract from RGB in 0-255 and what to divide by, as the pretrained weights expect it.
 NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "cnn_m_2048": ((123.0, 117.0, 104.0), (1.0, 1.0, 1.0)),
+    "cnn_m_2048": _CAFFE,
+    "vgg16": _IMAGENET,
+    "bn_inception": _CAFFE,
     "resnet18": _IMAGENET,
     "resnet34": _IMAGENET,
     "resnet50": _IMAGENET,
+    "resnet101": _IMAGENET,
     "efficientnet_lite0": ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
 }
 
@@ -44,7 +53,8 @@ def build(
     crop : int
         Height and width of the input in pixels.
     dropout : float
-        The share dropped before the classifier; in CNN-M-2048 after full6 and full7.
+        The share dropped before the classifier; in CNN-M-2048 and VGG-16 after both hidden fully
+        connected layers.
     weights : str
         ``none``, or what :func:`models.pretrained.load_pretrained` takes.
 
@@ -65,7 +75,7 @@ def build(
 
 def classifier_of(network: nn.Module) -> nn.Linear:
     """Find a network's last layer, which starts anew for a new set of classes."""
-    return network.get_submodule(network.classifier)
+    return network.get_submodule(network.head)
 
 
 def freeze_bn(network: nn.Module, which: str) -> None:

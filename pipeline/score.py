@@ -11,37 +11,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch.utils.data import DataLoader
 
 from models import NORMALISATION, build
 from pipeline import SUBSETS
 from pipeline.learning import dataset, engine
 from pipeline.learning.scores import Scores, write_scores
+from pipeline.learning.weights import read_weights
 from pipeline.params import ParamsError, Stream, load
 from pipeline.parent import end_with_dvc
 from pipeline.progress import progress
 from pipeline.videos import read_videos
-
-
-def read_weights(path: Path) -> tuple[list[str], dict[str, torch.Tensor]]:
-    """Read the classes and the tensors that the stage train kept; nothing is executed.
-
-    Raises
-    ------
-    ValueError
-        If it is another kind of file; names it.
-    """
-    expected = "weights written by the stage train"
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file, expected {expected}")
-    try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever it says of a file that isn't one of its own
-        raise ValueError(f"{path}: not a file of tensors, expected {expected}") from error
-    if not isinstance(kept, dict) or not {"classes", "state_dict"} <= kept.keys():
-        raise ValueError(f"{path}: no classes and state_dict in it, expected {expected}")
-    return kept["classes"], kept["state_dict"]
 
 
 def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) -> None:

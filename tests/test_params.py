@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from ruamel.yaml import YAML
 
-from models import build, pretrained
+from models import NORMALISATION, build, pretrained
 from pipeline import params
 from pipeline.params import ParamsError, load
 
@@ -155,6 +156,7 @@ def test_the_networks_smallest_crop(changed):
 
 def test_what_params_say_of_the_networks_is_so():
     assert params.PIP_WEIGHTS == tuple(pretrained._PIP_WEIGHTS)
+    assert set(get_args(params.Network.__annotations__["name"])) == set(NORMALISATION)
     options = {"classes": 2, "channels": 3, "dropout": 0.0, "weights": "none"}
     build("cnn_m_2048", crop=params.CNN_M_2048_CROP, **options)
     with pytest.raises(RuntimeError, match="too small"):

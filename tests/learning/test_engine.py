@@ -21,7 +21,7 @@ PARAMS = Training(
 
 
 class Tiny(nn.Module):
-    classifier = "fc"
+    head = "fc"
 
     def __init__(self, dropout=0.2):
         super().__init__()

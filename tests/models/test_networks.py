@@ -1,5 +1,6 @@
 """Every network: shapes, gradients, sizes, and parity with what we did not write."""
 
+import itertools
 import math
 
 import numpy as np
@@ -30,6 +31,9 @@ def test_shape_and_a_gradient_for_every_parameter(name, channels):
     torch.manual_seed(0)
     side = SIDE.get(name, 32)
     network = make(name, channels=channels, crop=side)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # a batch's own mean would take away what a bias before it adds
     logits = network(torch.randn(2, channels, side, side))
     assert logits.shape == (2, 5) and logits.dtype == torch.float32
     F.cross_entropy(logits, torch.tensor([0, 3])).backward()
@@ -45,24 +49,49 @@ def test_shape_and_a_gradient_for_every_parameter(name, channels):
         ("resnet50", 25_557_032),
         ("resnet18", 11_689_512),
         ("resnet34", 21_797_672),
+        ("resnet101", 44_549_160),
         ("efficientnet_lite0", 4_652_008),
-        # Weights and biases, layer by layer.
-        (
-            "cnn_m_2048",
-            7 * 7 * 3 * 96
-            + 96
-            + (5 * 5 * 96 * 256 + 256)
-            + (3 * 3 * 256 * 512 + 512)
-            + 2 * (3 * 3 * 512 * 512 + 512)
-            + (6 * 6 * 512 * 4096 + 4096)
-            + (4096 * 2048 + 2048)
-            + (2048 * 1000 + 1000),
-        ),
+        ("vgg16", 138_357_544),
+        ("bn_inception", 11_295_240),
     ],
 )
 def test_parameter_count_with_1000_classes(name, expected):
     with torch.device("meta"):
         assert count(make(name, classes=1000, crop=224)) == expected
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(3, 90_627_813), (20, 90_707_781)])
+def test_cnn_m_parameters_by_hand(channels, expected):
+    """Spatial and temporal net of Two-Stream at 224 px and 101 classes: weights, then biases."""
+    by_hand = (
+        (7 * 7 * channels * 96 + 96)
+        + (5 * 5 * 96 * 256 + 256)
+        + (3 * 3 * 256 * 512 + 512)
+        + 2 * (3 * 3 * 512 * 512 + 512)
+        + (6 * 6 * 512 * 4096 + 4096)
+        + (4096 * 2048 + 2048)
+        + (2048 * 101 + 101)
+    )
+    with torch.device("meta"):
+        network = make("cnn_m_2048", classes=101, channels=channels, crop=224)
+    assert count(network) == by_hand == expected
+
+
+@pytest.mark.parametrize(
+    ("classes", "channels", "expected"), [(1000, 3, 138_357_544), (101, 20, 134_684_133)]
+)
+def test_vgg_parameters_by_hand(classes, channels, expected):
+    """Configuration D's 3x3 convolutions, then the fully connected layers: weights and biases."""
+    widths = (channels, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+    by_hand = (
+        sum(9 * a * b + b for a, b in itertools.pairwise(widths))
+        + (7 * 7 * 512 * 4096 + 4096)
+        + (4096 * 4096 + 4096)
+        + (4096 * classes + classes)
+    )
+    with torch.device("meta"):
+        network = make("vgg16", classes=classes, channels=channels, crop=224)
+    assert count(network) == by_hand == expected
 
 
 def test_temporal_networks_differ_in_their_first_convolution_alone():
@@ -94,26 +123,27 @@ def test_dropout_acts_in_training_alone(name):
         assert torch.equal(network(x), network(x))
 
 
-def test_cnn_m_layer_sizes_at_224():
+@pytest.mark.parametrize(("channels", "lrn2"), [(3, "lrn2"), (2, "-"), (20, "-")])
+def test_cnn_m_layers_in_their_order_with_their_sizes_at_224(channels, lrn2):
+    """Figure 1 of Two-Stream; the temporal net lacks the second normalisation."""
+    seen = []
     with torch.device("meta"):
-        network = make("cnn_m_2048", crop=224)
-        seen = []
-        for layer in (network.pool, network.conv2, network.conv5):
-            layer.register_forward_hook(lambda _, __, y: seen.append(tuple(y.shape[1:])))
-        network(torch.zeros(1, 3, 224, 224))
-    assert seen == [(96, 54, 54), (256, 26, 26), (256, 13, 13), (512, 13, 13), (512, 6, 6)]
+        network = make("cnn_m_2048", channels=channels, crop=224)
+        for name, layer in network.named_children():
+            told = "-" if isinstance(layer, nn.Identity) else name
+            layer.register_forward_hook(
+                lambda _, __, y, told=told: seen.append((told, *y.shape[1:3]))
+            )
+        network(torch.zeros(1, channels, 224, 224))
+    assert seen == [
+        ("conv1", 96, 109), ("relu", 96, 109), ("lrn1", 96, 109), ("pool", 96, 54),
+        ("conv2", 256, 26), ("relu", 256, 26), (lrn2, 256, 26), ("pool", 256, 13),
+        ("conv3", 512, 13), ("relu", 512, 13), ("conv4", 512, 13), ("relu", 512, 13),
+        ("conv5", 512, 13), ("relu", 512, 13), ("pool", 512, 6),
+        ("full6", 4096), ("relu", 4096), ("dropout", 4096),
+        ("full7", 2048), ("relu", 2048), ("dropout", 2048), ("full8", 5),
+    ]  # fmt: skip
     assert network.full6.in_features == 18_432
-
-
-@pytest.mark.parametrize(("channels", "norms"), [(3, 2), (2, 1), (20, 1)])
-def test_cnn_m_second_lrn_is_the_spatial_nets_alone(channels, norms):
-    network = make("cnn_m_2048", channels=channels, crop=48)
-    ran = []
-    for module in network.modules():
-        if isinstance(module, nn.LocalResponseNorm):
-            module.register_forward_hook(lambda *_: ran.append(1))
-    network(torch.zeros(1, channels, 48, 48))
-    assert len(ran) == norms
 
 
 def test_cnn_m_lrn_is_caffes_formula():
@@ -155,7 +185,7 @@ def resnet_reference(state, x):
     return x.flatten(2).mean(2) @ state["fc.weight"].T + state["fc.bias"]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
 def test_resnet_equals_a_functional_reference(name):
     torch.manual_seed(0)
     network = make(name, dropout=0.5).double().eval()
@@ -171,6 +201,38 @@ def test_resnet_equals_a_functional_reference(name):
         found = network(x)
     assert expected.std() > 1e-3
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("side", [(224, 224), (112, 112), (45, 70)])
+def test_vgg_equals_a_functional_reference(side):
+    """Read off torchvision's key names; the last pool makes (45, 70) 1x2."""
+    torch.manual_seed(0)
+    network = make("vgg16", classes=3, dropout=0.5).eval()
+    state, x = network.state_dict(), torch.randn(1, 3, *side)
+    with torch.no_grad():
+        y = x
+        for number in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28):
+            weight, bias = (state[f"features.{number}.{kind}"] for kind in ("weight", "bias"))
+            y = F.conv2d(y, weight, bias, padding=1).clamp(min=0)
+            if number in (2, 7, 14, 21, 28):
+                height, width = (n // 2 for n in y.shape[2:])
+                y = y[..., : 2 * height, : 2 * width].unflatten(3, (width, 2)).amax(4)
+                y = y.unflatten(2, (height, 2)).amax(3)
+        y = F.adaptive_avg_pool2d(y, 7).flatten(1)
+        for number in (0, 3, 6):
+            weight, bias = (state[f"classifier.{number}.{kind}"] for kind in ("weight", "bias"))
+            y = y @ weight.T + bias
+            y = y if number == 6 else y.clamp(min=0)
+        found = network(x)
+    assert {key.rpartition(".")[2] for key in state} == {"weight", "bias"} and len(state) == 32
+    assert y.std() > 1e-4
+    torch.testing.assert_close(found, y, rtol=1e-4, atol=1e-5)
+
+
+def test_vgg_drops_out_after_both_hidden_layers():
+    network = make("vgg16", dropout=0.7)
+    dropped = [i for i, layer in enumerate(network.classifier) if isinstance(layer, nn.Dropout)]
+    assert dropped == [2, 5] and all(network.classifier[i].p == 0.7 for i in dropped)
 
 
 @pytest.mark.parametrize("size", [3, 5])

@@ -72,6 +72,30 @@ def test_cross_modality_initialisation(tmp_path, state, channels):
         )
 
 
+def test_torchvisions_vgg_loads_into_a_temporal_net(tmp_path):
+    """Keys and shapes as its vgg16 file has them; the large ones repeat one number to be small."""
+    widths = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 17: 512, 19: 512, 21: 512,
+              24: 512, 26: 512, 28: 512}  # fmt: skip
+    state, inputs = {}, 3
+    for number, width in widths.items():
+        state[f"features.{number}.weight"] = torch.randn(width, inputs, 3, 3)
+        state[f"features.{number}.bias"], inputs = torch.randn(width), width
+    for number, shape in {0: (4096, 25088), 3: (4096, 4096), 6: (1000, 4096)}.items():
+        state[f"classifier.{number}.weight"] = torch.tensor(0.5).expand(shape)
+        state[f"classifier.{number}.bias"] = torch.randn(shape[0])
+    network = make(name="vgg16", classes=101, channels=20, weights=saved(tmp_path, state))
+    found = network.state_dict()
+    assert found.keys() == state.keys()
+    mean = state["features.0.weight"].mean(1)
+    for channel in range(20):
+        torch.testing.assert_close(found["features.0.weight"][:, channel], mean)
+    for key in state:
+        if key != "features.0.weight" and not key.startswith("classifier.6."):
+            assert torch.equal(found[key], state[key]), key
+    assert found["classifier.6.weight"].shape == (101, 4096)
+    assert found["classifier.6.weight"].std().item() == pytest.approx(0.001, rel=0.02)
+
+
 def test_inflation_answers_a_grey_input_as_the_rgb_filters_do():
     """A constant over all channels gives 2L/3 of what it gives through the RGB filters."""
     torch.manual_seed(0)
