@@ -26,11 +26,19 @@ def both_ways(
     folder: Path, video_id: str, frames_folder: Path, flow_folder: Path, hashes: list[str],
     params: Flow, version: str,
 ) -> int:  # fmt: skip
-    """Write one video's bidirectional flow into ``folder``; return the fields in each direction."""
+    """Write one video's bidirectional flow into ``folder``; return the fields in each direction.
+
+    Raises
+    ------
+    Excluded
+        If there is not a field of flow for every pair of frames.
+    """
     with (
         store.StoredVideo(frames_folder, video_id, store.FRAMES) as frames,
         store.StoredVideo(flow_folder, video_id, store.FLOW) as flow,
     ):
+        if len(flow) != len(frames) - 1:
+            raise items.Excluded(f"got {len(flow)} fields, expected {len(frames) - 1}")
         backward = alive(fields(frames, params, backward=True))
         pairs = zip(map(flow.jpegs, range(len(flow))), backward, strict=True)
         return store.write_video(
