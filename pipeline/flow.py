@@ -24,29 +24,33 @@ from pipeline.video import store, tvl1
 from pipeline.videos import read_videos, with_result, write_videos
 
 
-def fields(frames: store.StoredVideo, params: Flow) -> Iterator[np.ndarray]:
+def fields(
+    frames: store.StoredVideo, params: Flow, *, backward: bool = False
+) -> Iterator[np.ndarray]:
     """Yield the displacement fields of a video, each of shape (2, H, W), float32 px.
 
-    Some pairs at a time: memory does not grow with the length of the video.
+    Field k goes from frame k to frame k+1; ``backward``, from frame k+1 to frame k. Some pairs at a
+    time: memory does not grow with the length of the video.
     """
     settings = tvl1.Settings(**asdict(params.tvl1))
     at_once = tvl1.batch_size(*frames.read(0, grey=True).shape)
     for first in range(0, len(frames) - 1, at_once):
         last = min(first + at_once, len(frames) - 1)
         grey = np.stack([frames.read(i, grey=True) for i in range(first, last + 1)])
-        yield from tvl1.tvl1(grey, settings, params.backend)
+        pairs = (grey[1:], grey[:-1]) if backward else (grey[:-1], grey[1:])
+        yield from tvl1.tvl1_pairs(*pairs, settings, params.backend)
 
 
 def flow_video(
     folder: Path, video_id: str, frames_folder: Path, sha256: str, params: Flow, version: str
 ) -> int:
     """Compute one video's flow into ``folder``; return the number of fields."""
-    made_by = _made_by(sha256, params, version)
+    told = made_by(sha256, params, version)
     with store.StoredVideo(frames_folder, video_id, store.FRAMES) as frames:
         return store.write_video(
             folder, video_id,
             (store.quantise(f, params.bound) for f in alive(fields(frames, params))),
-            store.FLOW, store=params.store, quality=params.jpeg_quality, made_by=made_by,
+            store.FLOW, store=params.store, quality=params.jpeg_quality, made_by=told,
         )  # fmt: skip
 
 
@@ -60,7 +64,7 @@ def given_flow(
     Excluded
         If there is none, or it was quantised with another bound.
     """
-    made_by = _made_by(sha256, params, version)
+    told = made_by(sha256, params, version)
     try:
         with store.open_packed(path, store.FLOW) as packed:
             if not len(packed):
@@ -70,17 +74,18 @@ def given_flow(
                     f"the given flow's bound is {packed.made_by['bound']:g} px, flow.bound says "
                     f"{params.bound:g}"
                 )
-            made_by["packed"] = packed.made_by
+            told["packed"] = packed.made_by
             return store.write_video(
                 folder, video_id,
                 alive(packed.jpegs(index) for index in range(len(packed))), store.FLOW,
-                store=params.store, quality=params.jpeg_quality, made_by=made_by,
+                store=params.store, quality=params.jpeg_quality, made_by=told,
             )  # fmt: skip
     except store.StoreError as error:
         raise items.Excluded(str(error)) from None
 
 
-def _made_by(sha256: str, params: Flow, version: str) -> dict:
+def made_by(sha256: str | list[str], params: Flow, version: str) -> dict:
+    """Say what made a video's flow: kept beside it, where others find its bound."""
     return {
         "source_sha256": sha256,
         "settings": asdict(params),

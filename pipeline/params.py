@@ -77,7 +77,7 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much may go wrong with single videos: ``limits``, for decode, flow and warped_flow."""
+    """How much may go wrong with single videos: ``limits``, for decode and all flow."""
 
     stalled_seconds: Annotated[float, Bounds(0.1, 1e6)]
     max_excluded: Fraction
@@ -134,10 +134,19 @@ class WarpedFlow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BidirectionalFlow:
+    """Flow back in time as well: ``bidirectional_flow``; its settings are ``flow``'s."""
+
+    compute: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Input:
     """What a stream sees of a clip: ``streams.<stream>.input``."""
 
     length: Count
+    kind: Literal["stack", "trajectory", "bidirectional"]
+    stride: Count
     subtract_mean: bool
     crop: Annotated[int, Bounds(16)]
 
@@ -190,7 +199,7 @@ class Testing:
 class Stream:
     """One network on one kind of input: ``streams.<stream>``."""
 
-    source: Literal["frames", "flow", "warped_flow"]
+    source: Literal["frames", "flow", "warped_flow", "bidirectional_flow"]
     input: Input
     network: Network
     training: Training
@@ -231,6 +240,7 @@ class Params:
     decode: Decode
     flow: Flow
     warped_flow: WarpedFlow
+    bidirectional_flow: BidirectionalFlow
     streams: dict[Name, Stream]
     fuse: Fuse
 
@@ -252,18 +262,24 @@ class Params:
                 "warped_flow.mode: got recompute with flow.backend given, expected subtract, or "
                 "warped_flow.compute false"
             )
+        if self.flow.backend == "given" and self.bidirectional_flow.compute:
+            raise ParamsError(
+                "bidirectional_flow.compute: got true with flow.backend given, expected false: "
+                "given flow goes forward alone"
+            )
         if self.dataset.test_fraction + self.dataset.val_fraction >= 1:
             raise ParamsError("dataset: test_fraction + val_fraction leave nothing to train on")
+        computed = {"warped_flow": self.warped_flow, "bidirectional_flow": self.bidirectional_flow}
         for name, stream in self.streams.items():
             if name in RESERVED:
                 raise ParamsError(
                     f"streams.{name}: got a name that the results use, expected none of "
                     f"{', '.join(RESERVED)}"
                 )
-            if stream.source == "warped_flow" and not self.warped_flow.compute:
+            if stream.source in computed and not computed[stream.source].compute:
                 raise ParamsError(
-                    f"streams.{name}.source: got warped_flow, expected warped_flow.compute to be "
-                    f"true then"
+                    f"streams.{name}.source: got {stream.source}, expected {stream.source}.compute "
+                    f"to be true then"
                 )
             _check_stream(f"streams.{name}", stream)
 
@@ -271,10 +287,27 @@ class Params:
 def _check_stream(at: str, stream: Stream) -> None:
     """Check what no single key of a stream can say; ``at`` is the path of its section."""
     seen, network, jitter = stream.input, stream.network, stream.training.scale_jitter
-    if stream.source == "frames" and (seen.length != 1 or seen.subtract_mean):
+    given = (seen.length, seen.kind, seen.stride, seen.subtract_mean)
+    if stream.source == "frames" and given != (1, "stack", 1, False):
         raise ParamsError(
-            f"{at}.input: frames have length 1 and subtract_mean false, got length "
-            f"{seen.length} and subtract_mean {str(seen.subtract_mean).lower()}"
+            f"{at}.input: frames have length 1, kind stack, stride 1 and subtract_mean false, got "
+            f"length {seen.length}, kind {seen.kind}, stride {seen.stride} and subtract_mean "
+            f"{str(seen.subtract_mean).lower()}"
+        )
+    if (seen.kind == "bidirectional") != (stream.source == "bidirectional_flow"):
+        raise ParamsError(
+            f"{at}.input.kind: got {seen.kind} of the source {stream.source}, expected "
+            f"bidirectional of bidirectional_flow, and of it alone"
+        )
+    if seen.kind == "bidirectional" and seen.length % 2:
+        raise ParamsError(
+            f"{at}.input.length: got {seen.length}, expected an even number for bidirectional: as "
+            f"many fields forward as backward"
+        )
+    if seen.kind == "trajectory" and seen.stride != 1:
+        raise ParamsError(
+            f"{at}.input.stride: got {seen.stride}, expected 1 for trajectory: a point is followed "
+            f"from each frame to the next one"
         )
     if stream.source != "frames" and stream.training.rgb_jitter:
         raise ParamsError(

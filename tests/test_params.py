@@ -71,6 +71,25 @@ def test_shipped_files_load(path):
         ("streams.spatial.training.flip", 1, "got 1, expected true or false"),
         ("streams.spatial.training.scale_jitter", [1, 2], "scale_jitter[1]: got 2.0, expected"),
         ("streams.spatial.input.length", 5, "streams.spatial.input: frames have length 1"),
+        (
+            "streams.spatial.input.kind",
+            "trajectory",
+            "stride 1 and subtract_mean false, got length",
+        ),
+        ("streams.spatial.input.stride", 2, "got length 1, kind stack, stride 2 and subtract_mean"),
+        ("streams.temporal.input.stride", 0, "input.stride: got 0, expected a number at least 1"),
+        ("streams.temporal.input.kind", "sum", "got 'sum', expected one of stack, trajectory, bid"),
+        (
+            "streams.temporal.input.kind",
+            "bidirectional",
+            "streams.temporal.input.kind: got bidirectional of the source flow, expected bidir",
+        ),
+        (
+            "streams.temporal.source",
+            "bidirectional_flow",
+            "streams.temporal.source: got bidirectional_flow, expected bidirectional_flow.compute",
+        ),
+        ("warped_flow.compute", False, "streams.warped.source: got warped_flow, expected warped_"),
         ("fuse.streams", ["sound"], "fuse.streams: got 'sound', expected some of"),
         ("fuse.weights", {"spatial": 1}, "fuse.weights: got ['spatial'], expected one weight"),
         ("dataset.test_fraction", 1, "leave nothing to train on"),
@@ -112,6 +131,60 @@ def test_shipped_files_load(path):
 def test_bad_values_are_refused(changed, at, value, said):
     with pytest.raises(ParamsError, match=re.escape(said)):
         changed(at, value)
+
+
+def temporal(**changes):
+    """Give the shipped temporal stream with some of its input changed."""
+    yaml = YAML(typ="safe", pure=True)
+    stream = yaml.load((ROOT / "params.yaml").read_text())["streams"]["temporal"]
+    stream["source"] = changes.pop("source", "flow")
+    stream["input"] |= changes
+    return stream
+
+
+@pytest.mark.parametrize("source", ["flow", "warped_flow"])
+def test_trajectories_go_from_field_to_field(changed, source):
+    path = "streams.temporal"
+    assert (
+        changed(path, temporal(source=source, kind="trajectory")).streams["temporal"].input.stride
+    )
+    with pytest.raises(
+        ParamsError, match=r"temporal\.input\.stride: got 2, expected 1 for traject"
+    ):
+        changed(path, temporal(source=source, kind="trajectory", stride=2))
+    assert changed(path, temporal(source=source, stride=2)).streams["temporal"].input.stride == 2
+
+
+def test_bidirectional_streams_and_their_flow_go_together(tmp_path):
+    yaml = YAML(typ="safe", pure=True)
+
+    def loaded(backend="cpu", compute=True, **changes):
+        tree = yaml.load((ROOT / "params.yaml").read_text())
+        tree["bidirectional_flow"]["compute"] = compute
+        tree["warped_flow"]["mode"] = "subtract"
+        tree["flow"]["backend"] = backend
+        tree["streams"]["temporal"] = temporal(**changes)
+        with (tmp_path / "params.yaml").open("w") as file:
+            yaml.dump(tree, file)
+        return load(tmp_path / "params.yaml")
+
+    right = {"source": "bidirectional_flow", "kind": "bidirectional", "length": 10}
+    assert loaded(**right, stride=2).streams["temporal"].input.kind == "bidirectional"
+    for said, wrong in {
+        "input.kind: got stack of the source bidirectional_flow": right | {"kind": "stack"},
+        "input.kind: got trajectory of the source bidirectional_flow": right
+        | {"kind": "trajectory"},
+        "input.kind: got bidirectional of the source warped_flow": right
+        | {"source": "warped_flow"},
+        "input.length: got 5, expected an even number for bidirectional": right | {"length": 5},
+        "source: got bidirectional_flow, expected bidirectional_flow.compute to be true": right
+        | {"compute": False},
+    }.items():
+        with pytest.raises(ParamsError, match=re.escape(f"streams.temporal.{said}")):
+            loaded(**wrong)
+    with pytest.raises(ParamsError, match=r"bidirectional_flow\.compute: got true with flow\.back"):
+        loaded(backend="given")
+    assert loaded(backend="given", compute=False).flow.backend == "given"
 
 
 def test_whole_numbers_are_numbers_and_exponents_too(changed):

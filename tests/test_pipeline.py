@@ -96,8 +96,10 @@ def test_a_second_run_does_nothing(clone):
     [
         ("lr", 0.005, {"train@spatial", "train@temporal"}),
         ("streams.temporal.training.epochs", 2, {"train@temporal"}),
+        ("streams.temporal.input.kind", "trajectory", {"train@temporal", "score@temporal"}),
         ("streams.spatial.testing.crops", 2, {"score@spatial"}),
-        ("flow.bound", 15, {"flow", "warped_flow"}),
+        ("flow.bound", 15, {"flow", "warped_flow", "bidirectional_flow"}),
+        ("bidirectional_flow.compute", True, {"bidirectional_flow"}),
         ("warped_flow.features", 100, {"warped_flow"}),
         ("fuse.svm_c", 2.0, {"fuse"}),
         ("decode.short_side", 60, {"decode"}),

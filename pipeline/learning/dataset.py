@@ -17,7 +17,7 @@ class Clips(Dataset):
     Parameters
     ----------
     folder : Path
-        Stored frames, flow or warped flow.
+        Stored frames, flow, warped flow or bidirectional flow.
     videos : list of Video
         The usable rows of one or more subsets.
     stream : Stream
@@ -30,6 +30,8 @@ class Clips(Dataset):
     ) -> None:
         self.folder, self.videos, self.stream = folder, videos, stream
         self.is_flow = stream.source != "frames"
+        seen = stream.input
+        self.span = sampling.span(seen.kind, seen.length, seen.stride)
         self.mean = np.array(mean, np.float32)
 
     def __len__(self) -> int:
@@ -38,7 +40,8 @@ class Clips(Dataset):
 
     def open(self, number: int) -> store.StoredVideo:
         """Open one clip's stored pictures."""
-        names = store.FLOW if self.is_flow else store.FRAMES
+        kinds = {"frames": store.FRAMES, "bidirectional_flow": store.BIDIRECTIONAL}
+        names = kinds.get(self.stream.source, store.FLOW)
         video_id = self.videos[number].video_id
         try:
             return store.StoredVideo(self.folder, video_id, names)
@@ -49,14 +52,36 @@ class Clips(Dataset):
 
     def snippet(self, video: store.StoredVideo, start: int) -> tuple[np.ndarray, np.ndarray]:
         """Read one snippet: codes (H, W, C) uint8, and the offsets (C,) float32 to subtract."""
-        wanted = sampling.snippet_indices(start, self.stream.input.length, len(video))
         if not self.is_flow:
-            return video.read(int(wanted[0])), self.mean
-        read = {int(index): video.read(int(index)) for index in dict.fromkeys(wanted)}
-        volume = volumes.flow_stack(np.stack([read[int(index)] for index in wanted]))
+            return video.read(start), self.mean
+        fields = self.fields(video, start)
         if self.stream.input.subtract_mean:
-            return volume, volumes.field_means(volume)
-        return volume, np.full(volume.shape[2], 127.5, np.float32)
+            offsets = volumes.field_means(fields)
+        else:
+            offsets = np.full(2 * len(fields), 127.5, np.float32)
+        if self.stream.input.kind == "trajectory":
+            # Rounded to codes again, which is off by half a code, bound/255 px, at most.
+            bound = video.made_by["settings"]["bound"]
+            volume = volumes.trajectory_stack(store.dequantise(fields, bound))
+            return store.quantise(volume, bound), offsets
+        return volumes.flow_stack(fields), offsets
+
+    def fields(self, video: store.StoredVideo, start: int) -> np.ndarray:
+        """Read one snippet's fields in the order of its channels: codes (L, 2, H, W) uint8."""
+        seen, count = self.stream.input, len(video)
+        if seen.kind != "bidirectional":
+            wanted = sampling.snippet_indices(start, seen.length, seen.stride, count)
+            return _read(video, wanted, store.FLOW)
+        tau = sampling.middle_frame(start, self.span, count)
+        forward, backward = sampling.bidirectional_indices(tau, seen.length, seen.stride, count)
+        both = _read(video, forward, store.FLOW), _read(video, backward, store.BACKWARD)
+        return np.concatenate(both)
+
+
+def _read(video: store.StoredVideo, wanted: np.ndarray, names: tuple[str, str]) -> np.ndarray:
+    """Read the codes (L, 2, H, W) of some fields in one direction; each once."""
+    read = {index: video.read(index, names=names) for index in dict.fromkeys(wanted.tolist())}
+    return np.stack([read[index] for index in wanted.tolist()])
 
 
 class TrainingClips(Clips):
@@ -80,7 +105,7 @@ class TrainingClips(Clips):
         training, seen = self.stream.training, self.stream.input
         snippets, offsets = [], []
         with self.open(number) as video:
-            starts = sampling.training_starts(len(video), seen.length, training.segments, rng)
+            starts = sampling.training_starts(len(video), self.span, training.segments, rng)
             flipped = training.flip and rng.random() < 0.5
             jitter = augment.rgb_jitter(training.rgb_jitter, rng) if training.rgb_jitter else 0
             for start in starts:
@@ -114,7 +139,7 @@ class TestingClips(Clips):
         """
         crop, views, offsets = self.stream.input.crop, [], []
         with self.open(number) as video:
-            starts = sampling.testing_starts(len(video), self.stream.input.length, self.snippets)
+            starts = sampling.testing_starts(len(video), self.span, self.snippets)
             for start in starts:
                 volume, offset = self.snippet(video, int(start))
                 volume = augment.scaled_frame(volume, crop, self.crop_ratio)

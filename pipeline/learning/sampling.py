@@ -1,16 +1,34 @@
-"""Which snippets of a clip a network sees.
+"""Which snippets of a clip a network sees, and of which fields they are made.
 
-A snippet of L fields (or frames) is named by its first index, counted from 0. A clip shorter than
-L repeats its last field.
+A snippet of L fields (or frames) spans S neighbouring ones and is named by the first of those,
+counted from 0. Snippets lie inside their clip. A clip shorter than S has one, which repeats what is
+at the clip's ends.
 """
 
 import numpy as np
 
 
-def training_starts(count: int, length: int, segments: int, rng: np.random.Generator) -> np.ndarray:
+def span(kind: str, length: int, stride: int) -> int:
+    """Count the fields S from a snippet's first to its last.
+
+    Parameters
+    ----------
+    kind : {"stack", "trajectory", "bidirectional"}
+        A bidirectional snippet is two stacks of L/2 fields, end to end.
+    length : int
+        L; even if bidirectional.
+    stride : int
+        Fields from one to the next.
+    """
+    if kind == "bidirectional":
+        return 2 * span("stack", length // 2, stride)
+    return (length - 1) * stride + 1
+
+
+def training_starts(count: int, span: int, segments: int, rng: np.random.Generator) -> np.ndarray:
     """Draw one snippet from each of K equal segments (TSN, section 3.1; the authors' Caffe code).
 
-    Segments have d = count // K fields, and snippets lie inside their segment. Where d < L the
+    Segments have d = count // K fields, and snippets lie inside their segment. Where d < S the
     authors' code takes the first snippet K times; here, K snippets are drawn from the whole clip
     and sorted, as their PyTorch code does when segments are empty.
 
@@ -18,8 +36,8 @@ def training_starts(count: int, length: int, segments: int, rng: np.random.Gener
     ----------
     count : int
         Fields (or frames) of the clip.
-    length : int
-        L.
+    span : int
+        S.
     segments : int
         K; 1 draws one snippet from the whole clip, as the two-stream paper does.
     rng : numpy.random.Generator
@@ -30,12 +48,12 @@ def training_starts(count: int, length: int, segments: int, rng: np.random.Gener
         First indices, in order.
     """
     average = count // segments
-    if average >= length:
-        return np.arange(segments) * average + rng.integers(0, average - length + 1, segments)
-    return np.sort(rng.integers(0, max(count - length, 0) + 1, segments))
+    if average >= span:
+        return np.arange(segments) * average + rng.integers(0, average - span + 1, segments)
+    return np.sort(rng.integers(0, max(count - span, 0) + 1, segments))
 
 
-def testing_starts(count: int, length: int, snippets: int) -> np.ndarray:
+def testing_starts(count: int, span: int, snippets: int) -> np.ndarray:
     """Place snippets at the centres of equal shares of a clip (25 in both papers).
 
     Returns
@@ -43,10 +61,56 @@ def testing_starts(count: int, length: int, snippets: int) -> np.ndarray:
     ndarray of shape (snippets,), int64
         First indices, in order; repeated where the clip has fewer.
     """
-    share = max(count - length + 1, 1) / snippets
+    share = max(count - span + 1, 1) / snippets
     return np.floor(share / 2 + share * np.arange(snippets)).astype(np.int64)
 
 
-def snippet_indices(start: int, length: int, count: int) -> np.ndarray:
-    """List the L indices of a snippet: (L,) int64; past the end the last one again."""
-    return np.minimum(start + np.arange(length), count - 1)
+def snippet_indices(start: int, length: int, stride: int, count: int) -> np.ndarray:
+    """List the L fields of a snippet from frame tau = ``start`` on (Two-Stream, section 3.1).
+
+    Field k of the paper's 1 to L is d of frame tau + (k-1) * stride; past the clip's end, the last
+    field again.
+
+    Returns
+    -------
+    ndarray of shape (L,), int64
+    """
+    return np.minimum(start + stride * np.arange(length), count - 1)
+
+
+def middle_frame(start: int, span: int, count: int) -> int:
+    """Give the frame tau in the middle of a bidirectional snippet, or of a clip shorter than it.
+
+    In a clip of N = ``count`` + 1 frames: ``start`` + S/2, so that as many fields lie before tau as
+    behind; if the clip has fewer than S fields, N // 2.
+    """
+    return start + min(span, count + 1) // 2
+
+
+def bidirectional_indices(
+    tau: int, length: int, stride: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """List the fields forward and backward from frame tau (Two-Stream, section 3.1).
+
+    Forward ones go from frame tau to tau+1, then, with stride s, from tau+s to tau+s+1, and so on.
+    Backward ones go from frame tau to tau-1, from tau-s to tau-s-1, and so on: away from tau too.
+    Stored backward field j goes from frame j+1 to frame j. Forward fields past the clip's end
+    repeat the last one, backward fields before its start the first one.
+
+    Parameters
+    ----------
+    tau : int
+        0 to N-1, in a clip of N frames.
+    length : int
+        L, even.
+    stride : int
+    count : int
+        Fields in each direction: N-1.
+
+    Returns
+    -------
+    forward, backward : ndarray of shape (L/2,), int64
+        Indices of stored fields, those nearest to tau first.
+    """
+    steps = stride * np.arange(length // 2)
+    return np.minimum(tau + steps, count - 1), np.maximum(tau - 1 - steps, 0)

@@ -1,7 +1,12 @@
-"""Input volumes: what a network is fed (Two-Stream, section 3.1)."""
+"""Input volumes: what a network is fed (Two-Stream, section 3.1).
+
+:mod:`pipeline.learning.sampling` says which fields these are made of. A bidirectional volume is the
+stack of its L/2 forward fields and then its L/2 backward ones.
+"""
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 
 def flow_stack(fields: np.ndarray) -> np.ndarray:
@@ -21,13 +26,49 @@ def flow_stack(fields: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(fields.reshape(2 * length, height, width).transpose(1, 2, 0))
 
 
-def field_means(volume: np.ndarray) -> np.ndarray:
-    """Average each channel of a volume (H, W, 2L): the mean vector of each field, (2L,) float32.
+def trajectory_stack(fields: np.ndarray) -> np.ndarray:
+    """Stack the displacements that a point meets on its way: channels x1, y1, x2, y2, ...
 
-    It is taken over the whole field, before any crop, and subtracted to make up for camera motion
-    (section 3.1, "Mean flow subtraction").
+    Pair k at pixel (u, v) is d_k(p_k), where d_k is the k-th of the fields, p_1 = (u, v) and
+    p_k = p_(k-1) + d_(k-1)(p_(k-1)). Between pixels fields are bilinear, and outside the frame they
+    are what they are at the nearest point of its border; points themselves may leave and come back.
+    The paper leaves both open.
+
+    Parameters
+    ----------
+    fields : ndarray of shape (L, 2, H, W), float32 or float64
+        Consecutive fields in px, x first.
+
+    Returns
+    -------
+    ndarray of shape (H, W, 2L), float64
+        In px. In float32, rounding would grow along a trajectory to some hundredths of a px.
     """
-    return volume.mean((0, 1), dtype=np.float64).astype(np.float32)
+    sampled = torch.from_numpy(fields).double()
+    height, width = fields.shape[2:]
+    v, u = (torch.arange(side, dtype=torch.float64) for side in (height, width))
+    points = torch.stack(torch.meshgrid(u, v, indexing="xy"), -1)  # (H, W, 2)
+    # grid_sample counts from -1 to 1 over a side. OpenCV's remap rounds places to 1/32 px.
+    unit = 2 / torch.tensor([max(width - 1, 1), max(height - 1, 1)], dtype=torch.float64)
+    pairs = [sampled[0].permute(1, 2, 0)]
+    for field in sampled[1:]:
+        points = points + pairs[-1]
+        met = functional.grid_sample(
+            field[None], (points * unit - 1)[None], padding_mode="border", align_corners=True
+        )
+        pairs.append(met[0].permute(1, 2, 0))
+    return torch.cat(pairs, -1).numpy()
+
+
+def field_means(fields: np.ndarray) -> np.ndarray:
+    """Average each of L fields (L, 2, H, W): their mean vectors, (2L,) float32, in their unit.
+
+    They are taken over the whole fields, before any crop, and subtracted to make up for camera
+    motion (section 3.1, "Mean flow subtraction"). From a trajectory volume too: the mean of all of
+    d_k goes, not that of the places where trajectories meet it, and trajectories follow the motion
+    as it is.
+    """
+    return fields.mean((2, 3), dtype=np.float64).astype(np.float32).ravel()
 
 
 def flip(volume: np.ndarray, *, flow: bool) -> np.ndarray:

@@ -4,6 +4,7 @@
 ``flow_y`` hold one JPEG picture a row. ``jpeg``: one folder a video, ``<video_id>/``, with the
 names that other tools read: ``img_00001.jpg``, ``flow_x_00001.jpg`` and ``flow_y_00001.jpg``,
 from 1, beside a ``made_by.json``. N frames give N-1 fields; field k goes from frame k to k+1.
+Bidirectional flow has ``back_x`` and ``back_y`` too, whose field k goes from frame k+1 to k.
 
 A packed video is one HDF5 file with all three datasets: pictures that another tool made, which
 :mod:`pipeline.adopt` put there, aligned in this way. It stands where a video file would.
@@ -22,10 +23,11 @@ import numpy as np
 # Changes when the same pictures are stored or the same displacements quantised otherwise.
 METHOD_VERSION = 1
 
-FRAMES, FLOW = ("frames",), ("flow_x", "flow_y")
+FRAMES, FLOW, BACKWARD = ("frames",), ("flow_x", "flow_y"), ("back_x", "back_y")
+BIDIRECTIONAL = FLOW + BACKWARD
 PACKED = ".h5"
 _JPEG_SIDE = 65_500
-_JPEG_PREFIX = {"frames": "img", "flow_x": "flow_x", "flow_y": "flow_y"}
+_JPEG_PREFIX = {"frames": "img"} | {name: name for name in BIDIRECTIONAL}
 
 
 class StoreError(ValueError):
@@ -79,7 +81,8 @@ def write_video(
         caller moves it into place when it is whole.
     pictures : iterable of sequences of ndarray, uint8
         Each item has one picture for each of ``names``: ``(rgb (H, W, 3),)`` for :data:`FRAMES`,
-        ``(x codes (H, W), y codes (H, W))`` for :data:`FLOW`. JPEG bytes are kept as they are.
+        ``(x codes (H, W), y codes (H, W))`` for :data:`FLOW`, and so on. JPEG bytes are kept as
+        they are.
     store : {"hdf5", "jpeg"}
     quality : int
         JPEG quality, 1-100.
@@ -160,7 +163,7 @@ class StoredVideo:
         The stage's out folder, such as ``data/flow``.
     video_id : str
     names : tuple of str
-        :data:`FRAMES` or :data:`FLOW`.
+        :data:`FRAMES`, :data:`FLOW` or :data:`BIDIRECTIONAL`.
 
     Raises
     ------
@@ -193,21 +196,25 @@ class StoredVideo:
         if self._file is not None:
             self._file.close()
 
-    def read(self, index: int, *, grey: bool = False) -> np.ndarray:
-        """Decode frame or field ``index``, counted from 0.
+    def read(
+        self, index: int, *, grey: bool = False, names: tuple[str, ...] | None = None
+    ) -> np.ndarray:
+        """Decode frame or field ``index``, counted from 0; of ``names`` alone, if they are given.
 
         Returns
         -------
         ndarray, uint8
-            Frames: (H, W, 3) RGB, or (H, W) luma with ``grey``. Flow: (2, H, W) codes, x first.
+            Frames: (H, W, 3) RGB, or (H, W) luma with ``grey``. Flow: (2, H, W) codes, x first;
+            bidirectional flow: (4, H, W).
 
         Raises
         ------
         ValueError
             If the picture can't be decoded, naming the file and the index.
         """
-        pictures = [self._decode(name, index, grey) for name in self._names]
-        return pictures[0] if self._names == FRAMES else np.stack(pictures)
+        names = names or self._names
+        pictures = [self._decode(name, index, grey) for name in names]
+        return pictures[0] if names == FRAMES else np.stack(pictures)
 
     def jpegs(self, index: int) -> tuple[bytes, ...]:
         """Give the JPEG bytes of frame or field ``index``, one for each of ``names``."""

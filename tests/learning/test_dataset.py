@@ -29,7 +29,11 @@ def stream(source="frames", *, subtract_mean=False, **training):
     return params.Stream(
         source=source,
         input=params.Input(
-            length=1 if source == "frames" else 4, subtract_mean=subtract_mean, crop=32
+            length=1 if source == "frames" else 4,
+            kind="stack",
+            stride=1,
+            subtract_mean=subtract_mean,
+            crop=32,
         ),
         network=params.Network(name="resnet18", weights="none", dropout=0.0),
         training=params.Training(**values | training),

@@ -98,20 +98,125 @@ def test_testing_starts_are_equally_spaced_and_in_range(count, length, wanted):
 
 
 @pytest.mark.parametrize(
-    ("start", "length", "count", "expected"),
-    [(2, 3, 10, [2, 3, 4]), (0, 5, 3, [0, 1, 2, 2, 2]), (0, 3, 1, [0, 0, 0]), (9, 1, 10, [9])],
+    ("start", "length", "stride", "count", "expected"),
+    [
+        (2, 3, 1, 10, [2, 3, 4]),
+        (0, 5, 1, 3, [0, 1, 2, 2, 2]),
+        (0, 3, 1, 1, [0, 0, 0]),
+        (9, 1, 1, 10, [9]),
+        (9, 1, 4, 10, [9]),
+        (1, 4, 3, 11, [1, 4, 7, 10]),
+        (0, 4, 3, 9, [0, 3, 6, 8]),
+        (0, 4, 3, 5, [0, 3, 4, 4]),
+    ],
 )
-def test_a_short_clip_repeats_its_last_field(start, length, count, expected):
-    np.testing.assert_array_equal(snippet_indices(start, length, count), expected)
+def test_a_short_clip_repeats_its_last_field(start, length, stride, count, expected):
+    np.testing.assert_array_equal(snippet_indices(start, length, stride, count), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "length", "stride", "fields"),
+    [
+        ("stack", 1, 1, 1),
+        ("stack", 1, 5, 1),
+        ("stack", 10, 1, 10),
+        ("stack", 4, 3, 10),  # 0 3 6 9
+        ("trajectory", 10, 1, 10),
+        ("bidirectional", 2, 1, 2),
+        ("bidirectional", 10, 1, 10),
+        ("bidirectional", 6, 3, 14),  # backward 6 3 0, forward 7 10 13
+    ],
+)
+def test_span_by_hand(kind, length, stride, fields):
+    assert sampling.span(kind, length, stride) == fields
+
+
+# N frames have fields 0 to N-2; backward field j goes from frame j+1 to frame j.
+@pytest.mark.parametrize(
+    ("tau", "length", "stride", "count", "forward", "backward"),
+    [
+        (5, 10, 1, 10, [5, 6, 7, 8, 9], [4, 3, 2, 1, 0]),
+        (5, 2, 1, 10, [5], [4]),
+        (7, 6, 3, 14, [7, 10, 13], [6, 3, 0]),
+        (2, 6, 1, 10, [2, 3, 4], [1, 0, 0]),  # before the start
+        (8, 6, 1, 10, [8, 9, 9], [7, 6, 5]),  # past the end
+        (0, 4, 1, 5, [0, 1], [0, 0]),  # the first frame has no field to one before
+        (5, 4, 1, 5, [4, 4], [4, 3]),  # the last frame, none to one behind
+        (0, 4, 1, 1, [0, 0], [0, 0]),
+        (3, 6, 4, 8, [3, 7, 7], [2, 0, 0]),
+    ],
+)
+def test_bidirectional_indices_by_hand(tau, length, stride, count, forward, backward):
+    found = sampling.bidirectional_indices(tau, length, stride, count)
+    np.testing.assert_array_equal(found[0], forward)
+    np.testing.assert_array_equal(found[1], backward)
+
+
+@pytest.mark.parametrize(
+    ("start", "span", "count", "tau"),
+    [
+        (0, 10, 10, 5),  # of frames 0 to 10: five fields before it, five behind
+        (3, 10, 20, 8),
+        (10, 10, 20, 15),
+        (0, 10, 9, 5),  # ten frames: a clip shorter than the snippet
+        (0, 10, 4, 2),
+        (0, 10, 1, 1),
+        (0, 2, 1, 1),
+    ],
+)
+def test_middle_frame_by_hand(start, span, count, tau):
+    assert sampling.middle_frame(start, span, count) == tau
+
+
+@pytest.mark.parametrize(
+    ("kind", "length", "stride", "count", "starts"),
+    [
+        ("stack", 4, 3, 12, [0, 1, 2]),  # ten fields in twelve: three places
+        ("stack", 4, 3, 10, [0, 0, 0]),
+        ("stack", 4, 3, 9, [0, 0, 0]),
+        ("bidirectional", 6, 3, 16, [0, 1, 2]),
+        ("bidirectional", 6, 1, 6, [0, 0, 0]),
+        ("bidirectional", 6, 1, 5, [0, 0, 0]),
+    ],
+)
+def test_starts_leave_room_for_the_span_by_hand(kind, length, stride, count, starts):
+    span = sampling.span(kind, length, stride)
+    np.testing.assert_array_equal(sampling.testing_starts(count, span, 3), starts)
+    generator = rng()
+    drawn = {int(training_starts(count, span, 1, generator)[0]) for _ in range(100)}
+    assert drawn == set(starts)
 
 
 @quick
-@given(**CLIP, seed=st.integers(0, 9))
-def test_every_snippet_lies_in_the_clip(count, length, wanted, seed):
-    for starts in (training_starts(count, length, wanted, rng(seed)),
-                   sampling.testing_starts(count, length, wanted)):  # fmt: skip
+@given(
+    count=st.integers(1, 60), half=st.integers(1, 5), stride=st.integers(1, 4),
+    snippets=st.integers(1, 9),
+)  # fmt: skip
+def test_bidirectional_snippets_lie_around_their_frame(count, half, stride, snippets):
+    length, span = 2 * half, sampling.span("bidirectional", 2 * half, stride)
+    for starts in (training_starts(count, span, snippets, rng()),
+                   sampling.testing_starts(count, span, snippets)):  # fmt: skip
         for start in starts:
-            seen = snippet_indices(int(start), length, count)
+            tau = sampling.middle_frame(int(start), span, count)
+            assert 0 <= tau <= count
+            forward, backward = sampling.bidirectional_indices(tau, length, stride, count)
+            seen = np.concatenate([forward, backward])
+            assert seen.shape == (length,) and seen.dtype == np.int64
+            assert seen.min() >= 0 and seen.max() < count
+            if count >= span:  # nothing is repeated
+                np.testing.assert_array_equal(forward, tau + stride * np.arange(half))
+                np.testing.assert_array_equal(backward, tau - 1 - stride * np.arange(half))
+                assert seen.min() == start and seen.max() == start + span - 1
+
+
+@quick
+@given(**CLIP, stride=st.integers(1, 5), seed=st.integers(0, 9))
+def test_every_snippet_lies_in_the_clip(count, length, wanted, stride, seed):
+    span = sampling.span("stack", length, stride)
+    for starts in (training_starts(count, span, wanted, rng(seed)),
+                   sampling.testing_starts(count, span, wanted)):  # fmt: skip
+        for start in starts:
+            seen = snippet_indices(int(start), length, stride, count)
             assert len(seen) == length and seen[0] == start and seen[-1] <= count - 1
-            if count >= length:
-                assert (np.diff(seen) == 1).all()
+            if count >= span:
+                assert (np.diff(seen) == stride).all()

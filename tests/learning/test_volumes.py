@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 import torch
+import volumes_reference as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline.learning import volumes
+from pipeline.learning import sampling, volumes
 from pipeline.video.store import dequantise
 
 quick = settings(max_examples=40, deadline=None)
+FIELDS = arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(2), *[st.integers(1, 6)] * 2))
 VOLUMES = arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 6), st.sampled_from([2, 6])))
 
 
@@ -26,6 +28,41 @@ def test_channels_go_x1_y1_x2_y2():
     for field in range(3):
         for axis in range(2):  # x, then y
             np.testing.assert_array_equal(stacked[..., 2 * field + axis], fields[field, axis])
+
+
+CLIPS = {
+    "shape": st.tuples(st.integers(1, 5), st.integers(1, 6)),
+    "count": st.integers(1, 12),
+    "stride": st.integers(1, 3),
+    "seed": st.integers(0, 10_000),
+    "share": st.floats(0, 1),
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(**CLIPS, length=st.integers(1, 6))
+def test_stacks_are_the_formula(shape, count, length, stride, seed, share):
+    fields, tau = codes(count, 2, *shape, seed=seed), round(share * (count - 1))
+    chosen = fields[sampling.snippet_indices(tau, length, stride, count)]
+    expected = reference.stack(fields, tau, length, stride)
+    np.testing.assert_array_equal(volumes.flow_stack(chosen), expected)
+    np.testing.assert_allclose(
+        volumes.field_means(chosen), reference.means(expected), rtol=1e-6, atol=1e-6
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(**CLIPS, half=st.integers(1, 4))
+def test_bidirectional_stacks_are_the_formula(shape, count, half, stride, seed, share):
+    forward, backward = codes(2, count, 2, *shape, seed=seed)
+    tau = round(share * count)  # of N = count + 1 frames
+    ahead, back = sampling.bidirectional_indices(tau, 2 * half, stride, count)
+    chosen = np.concatenate([forward[ahead], backward[back]])
+    expected = reference.bidirectional(forward, backward, tau, 2 * half, stride)
+    np.testing.assert_array_equal(volumes.flow_stack(chosen), expected)
+    np.testing.assert_allclose(
+        volumes.field_means(chosen), reference.means(expected), rtol=1e-6, atol=1e-6
+    )
 
 
 @quick
@@ -52,26 +89,24 @@ def test_flip_of_frames_only_mirrors():
 
 
 @quick
-@given(VOLUMES)
-def test_means_of_the_mirrored_field(volume):
-    means = volumes.field_means(volume)
-    assert means.shape == (volume.shape[2],) and means.dtype == np.float32
-    expected = [volume[..., c].astype(float).mean() for c in range(volume.shape[2])]
-    np.testing.assert_allclose(means, expected, rtol=1e-6)
+@given(FIELDS)
+def test_means_of_fields_and_of_mirrored_ones(fields):
+    means = volumes.field_means(fields)
+    assert means.shape == (2 * len(fields),) and means.dtype == np.float32
+    volume = volumes.flow_stack(fields)
+    np.testing.assert_allclose(means, reference.means(volume), rtol=1e-6)
+    mirrored = volumes.flip(volume, flow=True)
     np.testing.assert_allclose(
-        volumes.flip_means(means),
-        volumes.field_means(volumes.flip(volume, flow=True)),
-        rtol=1e-6,
-        atol=2e-5,
+        volumes.flip_means(means), reference.means(mirrored), rtol=1e-6, atol=2e-5
     )
-    np.testing.assert_array_equal(means, volumes.field_means(volume))
+    np.testing.assert_array_equal(means, volumes.field_means(fields))
 
 
 def test_field_means_are_right_where_float32_sums_are_not():
-    volume = np.full((600, 600, 2), 255, np.uint8)
-    volume[0, 0] = 254
+    fields = np.full((1, 2, 600, 600), 255, np.uint8)
+    fields[..., 0, 0] = 254
     expected = 255 - 1 / 360_000
-    np.testing.assert_array_equal(volumes.field_means(volume), np.float32([expected] * 2))
+    np.testing.assert_array_equal(volumes.field_means(fields), np.float32([expected] * 2))
 
 
 @pytest.mark.parametrize(("channels", "flow"), [(3, False), (2, True), (20, True)])
@@ -89,8 +124,8 @@ def test_normalise_is_the_formula(channels, flow):
 
 
 def test_normalised_flow_flips_its_sign():
-    volume = codes(1, 4, 6, 4)
-    means = volumes.field_means(volume[0])
+    fields = codes(2, 2, 4, 6)
+    volume, means = volumes.flow_stack(fields)[None], volumes.field_means(fields)
     flipped = volumes.flip(volume[0], flow=True)
     plain, mirrored = (
         volumes.normalise(torch.from_numpy(v)[None], torch.from_numpy(m)[None], (50.0,) * 3)

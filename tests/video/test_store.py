@@ -92,6 +92,31 @@ def test_jpeg_names_are_those_that_other_tools_read(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["hdf5", "jpeg"])
+def test_bidirectional_flow_is_read_as_a_whole_or_one_way(tmp_path, kind):
+    fields = smooth(4, 3, 4, 20, 24)
+    store.write_video(tmp_path, "v", fields[:, :2], store.FLOW, store="hdf5", quality=95,
+                      made_by={})  # fmt: skip
+    with store.StoredVideo(tmp_path, "v", store.FLOW) as plain:
+        forward = [plain.jpegs(index) for index in range(3)]
+    (tmp_path / "both").mkdir()
+    rows = [(*jpegs, *field[2:]) for jpegs, field in zip(forward, fields, strict=True)]
+    store.write_video(tmp_path / "both", "v", rows, store.BIDIRECTIONAL, store=kind, quality=95,
+                      made_by={})  # fmt: skip
+    with store.StoredVideo(tmp_path / "both", "v", store.BIDIRECTIONAL) as video:
+        assert len(video) == 3 and video.read(1).shape == (4, 20, 24)
+        assert np.abs(video.read(1).astype(int) - fields[1]).mean() < 1
+        np.testing.assert_array_equal(video.read(2, names=store.FLOW), video.read(2)[:2])
+        np.testing.assert_array_equal(video.read(2, names=store.BACKWARD), video.read(2)[2:])
+        assert video.jpegs(0)[:2] == forward[0]
+    with store.StoredVideo(tmp_path / "both", "v", store.FLOW) as video:  # as plain flow
+        assert [video.jpegs(index) for index in range(3)] == forward
+    if kind == "jpeg":
+        assert {path.name[:6] for path in (tmp_path / "both/v").glob("*.jpg")} == {
+            "flow_x", "flow_y", "back_x", "back_y",
+        }  # fmt: skip
+
+
 def test_the_same_pictures_give_the_same_bytes(tmp_path):
     fields = smooth(2, 70, 2, 20, 20)
     for name in ("a", "b"):
