@@ -124,6 +124,7 @@ def _on_this_machine(
         task.name: (function, task.arguments, seconds, count() // processes, mark_of(task.name))
         for task in tasks
     }
+    others = set(multiprocessing.active_children())
     while left:
         turns = context.Value("i", 0)
         with ProcessPoolExecutor(
@@ -135,7 +136,10 @@ def _on_this_machine(
                     del left[name]
                     yield name, failure
             except BrokenProcessPool:
-                pass
+                # A process that was being started when another died is not told to end by Python
+                # 3.11, and waited for without end.
+                for child in set(multiprocessing.active_children()) - others:
+                    child.kill()
             finally:
                 pool.shutdown(cancel_futures=True)
         # One worker died and took the others along: who is to blame left a mark, or dies again
@@ -162,7 +166,7 @@ class _Few:
         """Yield (name, failure) as tasks end."""
         while True:
             for name, call in self.waiting:
-                self.futures[self.pool.submit(_guarded_here, *call)] = name
+                self.futures[self._submit(call)] = name
                 if len(self.futures) >= self.limit:
                     break
             if not self.futures:
@@ -171,6 +175,14 @@ class _Few:
             for future in ended:
                 failure = future.result()
                 yield self.futures.pop(future), failure
+
+    def _submit(self, call: tuple) -> Future:
+        try:
+            return self.pool.submit(_guarded_here, *call)
+        except OSError as error:  # raised when the pool broke while it started this process
+            if any(f.done() and isinstance(f.exception(), BrokenProcessPool) for f in self.futures):
+                raise BrokenProcessPool from error
+            raise
 
 
 def _alone(context, *call) -> str:

@@ -28,7 +28,7 @@ def lay_out(name, dataset):
         fill(videos / f"{c}/clip {i}.MOV" for c in ("dive", "run", "sit") for i in range(9))
         return
     fill(videos / path for of_class in names for path in of_class)
-    if name == "ucf101":
+    if name.endswith("ucf101"):
         (lists / "classInd.txt").write_text("1 Dive\n2 Run\n3 Sit\n")
         for subset, part in (("train", slice(2, 9)), ("test", slice(0, 2))):
             lines = [f"{path} {k}\n" if subset == "train" else f"{path}\n"

@@ -1,7 +1,10 @@
 """Processes and the GPUs they see; tests/test_items.py has what becomes of failing tasks."""
 
+import multiprocessing
 import os
+import signal
 import time
+from multiprocessing.context import SpawnProcess
 
 import pytest
 
@@ -28,6 +31,34 @@ def test_each_process_sees_one_gpu_in_turn(tmp_path, monkeypatch, visible, seen)
     told = dict(line.split() for line in log.read_text().splitlines())
     assert len(told) == 2
     assert set(told.values()) == seen
+
+
+def die_at_first(log):
+    """Die of a signal when there is no log yet."""
+    if not log.exists():
+        log.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.02, 0.5])  # within which the pool notes that it is broken
+def test_a_worker_that_dies_while_another_starts_leaves_none_behind(tmp_path, monkeypatch, pause):
+    monkeypatch.setenv("PIPELINE_WORKERS", "2")
+    start, started = SpawnProcess.start, []
+
+    def slowly(process):
+        started.append(process)
+        if len(started) == 2:
+            while started[0].is_alive():
+                time.sleep(0.05)
+            time.sleep(pause)
+        start(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", slowly)
+    before = set(multiprocessing.active_children())
+    tasks = [workers.Task(tmp_path / str(n), (tmp_path / "log",)) for n in range(4)]
+    told = dict(workers.run(die_at_first, tasks, 30.0, workers.counts()))
+    assert told == {task.name: "" for task in tasks}
+    assert set(multiprocessing.active_children()) <= before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""Each stream of each preset trains and scores on a few clips, from its own params."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pipeline import score, train
+from pipeline.params import load
+from pipeline.video import store
+from pipeline.videos import Video, write_videos
+
+ROOT = Path(__file__).parents[1]
+PRESETS = {path.stem: load(path) for path in sorted(ROOT.glob("presets/*.yaml"))}
+NAMES = {
+    "frames": store.FRAMES,
+    "flow": store.FLOW,
+    "warped_flow": store.FLOW,
+    "bidirectional_flow": store.BIDIRECTIONAL,
+}
+
+
+def streams():
+    """List the streams that differ, each under the first preset that has it."""
+    found = {}
+    for preset, params in PRESETS.items():
+        for name, stream in params.streams.items():
+            found.setdefault(repr(stream), (f"{preset}-{name}", stream))
+    return [pytest.param(stream, id=label) for label, stream in found.values()]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """Two classes of two clips of 16 pictures of noise, as every kind of source."""
+    root, rng = tmp_path_factory.mktemp("sources"), np.random.default_rng(0)
+    videos = [
+        Video(video_id=f"{c}{n}", path=f"{c}{n}.mp4", dataset="d", class_name=c, label=label,
+              subset=subset, sha256="0", status="ok", reason="", frames=16)
+        for label, c in enumerate("ab") for n, subset in enumerate(("train", "test"))
+    ]  # fmt: skip
+    for source, names in NAMES.items():
+        (root / source).mkdir()
+        shape = (64, 80, 3) if source == "frames" else (64, 80)
+        for video in videos:
+            pictures = [[rng.integers(0, 256, shape, np.uint8) for _ in names] for _ in range(16)]
+            store.write_video(root / source, video.video_id, pictures, names, store="hdf5",
+                              quality=90, made_by={"settings": {"bound": 20.0}})  # fmt: skip
+        write_videos(root / source / "videos.csv", videos)
+    return root
+
+
+@pytest.mark.parametrize("stream", streams())
+def test_two_iterations_and_one_view(tmp_path, monkeypatch, sources, stream):
+    monkeypatch.setenv("PIPELINE_LOADERS", "0")
+    training = replace(stream.training, batch=2, epochs=1, epoch_batches=2, milestones=())
+    weights = "imagenet" if stream.network.weights == "imagenet" else "none"
+    stream = replace(
+        stream,
+        network=replace(stream.network, weights=weights),
+        training=training,
+        testing=replace(stream.testing, frames=1, crops=1),
+    )
+    source = sources / stream.source
+    train.run(source, tmp_path / "w.pt", tmp_path / "c.csv", name="one", stream=stream, lr=1e-4,
+              seed=0)  # fmt: skip
+    score.run(source, tmp_path / "w.pt", tmp_path / "one.h5", name="one", stream=stream)
+    with h5py.File(tmp_path / "one.h5") as file:
+        assert file["logits"].shape == (4, 2) and np.isfinite(file["logits"][:]).all()
