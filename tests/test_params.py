@@ -120,6 +120,11 @@ def test_shipped_files_load(path):
             "got [5.0, 2.0], expected epochs in rising",
         ),
         ("streams.spatial.training.milestones", [10], "got [10.0], expected epochs in rising"),
+        (
+            "streams.spatial.training.consensus",
+            "sum",
+            "got 'sum', expected one of average, max, wei",
+        ),
         ("streams.temporal.training.rgb_jitter", 0.1, "got 0.1, expected 0: flow has no colours"),
         (
             "streams.warped.network.name",
@@ -185,6 +190,15 @@ def test_bidirectional_streams_and_their_flow_go_together(tmp_path):
     with pytest.raises(ParamsError, match=r"bidirectional_flow\.compute: got true with flow\.back"):
         loaded(backend="given")
     assert loaded(backend="given", compute=False).flow.backend == "given"
+
+
+def test_top_k_takes_no_more_than_there_are(changed):
+    training = shipped_stream()["training"] | {"consensus": "top_k", "top_k": 3}
+    assert changed("streams.spatial.training", training).streams["spatial"].training.top_k == 3
+    with pytest.raises(ParamsError, match=r"training\.top_k: got 4, expected at most .*, 3"):
+        changed("streams.spatial.training", training | {"top_k": 4})
+    # It means nothing to the others.
+    changed("streams.spatial.training", training | {"consensus": "max", "top_k": 4})
 
 
 def test_whole_numbers_are_numbers_and_exponents_too(changed):

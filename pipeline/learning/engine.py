@@ -36,15 +36,16 @@ def one_line(error: Exception) -> str:
     return lines[-1].partition(": ")[2] if "Original Traceback" in str(error) else lines[0]
 
 
-def parameter_groups(network: nn.Module, lr: float, params: Training) -> list[dict]:
+def parameter_groups(model: TSN, lr: float, params: Training) -> list[dict]:
     """Group the parameters by rate and decay.
 
-    The new classifier learns ``head_lr_scale`` times as fast; biases and batch normalisation have
-    no weight decay (TSN's code).
+    What is new, the classifier and a learned consensus, learns ``head_lr_scale`` times as fast;
+    biases, batch normalisation (TSN's code) and a learned consensus have no weight decay.
     """
-    head = {id(parameter) for parameter in classifier_of(network).parameters()}
+    new = [*classifier_of(model.network).parameters(), *model.consensus.parameters()]
+    head = {id(parameter) for parameter in new}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in network.parameters():
+    for parameter in model.parameters():
         if parameter.requires_grad:
             groups.setdefault((id(parameter) in head, parameter.ndim > 1), []).append(parameter)
     return [
@@ -87,7 +88,7 @@ def train(
     Parameters
     ----------
     network : nn.Module
-        (N, C, H, W) to (N, classes).
+        (N, C, H, W) to (N, classes). What a consensus learns beside it is not kept.
     epoch_loader : callable
         Gives an epoch's batches: snippets (N, K, H, W, C) uint8, offsets (N, K, C), labels (N,).
     val_loader : iterable of the same, or None
@@ -105,14 +106,16 @@ def train(
         epoch's steps, the last two are None without validation clips.
     """
     on = device()
-    model = TSN(network).to(on, memory_format=torch.channels_last)
+    model = TSN(
+        network, consensus=params.consensus, segments=params.segments, top_k=params.top_k
+    ).to(on, memory_format=torch.channels_last)
     # A classifier alone learns on features that don't move.
     frozen = "all" if params.trained == "classifier" else params.freeze_bn
     if params.trained == "classifier":
         network.requires_grad_(False)
         classifier_of(network).requires_grad_(True)
     freeze_bn(network, frozen)
-    optimiser = torch.optim.SGD(parameter_groups(network, lr, params), lr, params.momentum)
+    optimiser = torch.optim.SGD(parameter_groups(model, lr, params), lr, params.momentum)
     rows = []
     with progress(desc=label, total=params.epochs * clips, unit="clip", leave=False) as bar:
         for epoch in range(params.epochs):

@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from models.tsn import TSN
 from pipeline.learning import engine, volumes
 from pipeline.params import Training
 
 STD = (50.0, 60.0, 70.0)
 PARAMS = Training(
-    lr_scale=1.0, head_lr_scale=10.0, trained="all", segments=2, epochs=4, epoch_batches=0,
+    lr_scale=1.0, head_lr_scale=10.0, trained="all", segments=2, consensus="average", top_k=1,
+    epochs=4, epoch_batches=0,
     sampling="shuffle", batch=8, momentum=0.9, weight_decay=0.0005, schedule="cosine",
     milestones=(), gamma=0.1, warmup=0.0, clip_norm=5.0, scale_jitter=(1.0,), flip=False,
     rgb_jitter=0.0, freeze_bn="none",
@@ -102,7 +104,7 @@ def test_parameter_groups():
     network.bn2.requires_grad_(False)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     found = {}
-    for group in engine.parameter_groups(network, 0.02, PARAMS):
+    for group in engine.parameter_groups(TSN(network), 0.02, PARAMS):
         for parameter in group["params"]:
             assert id(parameter) in names and names[id(parameter)] not in found
             rate, decay = group["base_lr"], group["weight_decay"]
@@ -116,6 +118,45 @@ def test_parameter_groups():
         "fc.weight": (0.2, 0.0005),
         "fc.bias": (0.2, 0.0),
     }
+
+
+@pytest.mark.parametrize("kind", ["weighted", "attention"])
+def test_a_learned_consensus_is_new_and_has_no_decay(kind):
+    model = TSN(tiny(), consensus=kind, segments=2)
+    (own,) = model.consensus.parameters()
+    (group,) = (g for g in engine.parameter_groups(model, 0.02, PARAMS)
+                if any(p is own for p in g["params"]))  # fmt: skip
+    assert (group["base_lr"], group["weight_decay"]) == (pytest.approx(0.2), 0.0)
+
+
+@pytest.mark.parametrize("trained", ["all", "classifier"])
+@pytest.mark.parametrize("kind", ["weighted", "attention"])
+def test_a_learned_consensus_learns_and_is_not_kept(monkeypatch, kind, trained):
+    made = []
+    monkeypatch.setattr(engine, "TSN", lambda *a, **k: made.append(TSN(*a, **k)) or made[-1])
+    network = tiny()
+    keys = set(network.state_dict())
+    rows = fit(network, replace(PARAMS, consensus=kind, trained=trained, epochs=6), val=batches(9))
+    (found,) = made[0].consensus.parameters()
+    (start,) = TSN(tiny(), consensus=kind, segments=2).consensus.parameters()
+    assert (found.cpu() - start).abs().min() > 1e-6
+    assert set(network.state_dict()) == keys
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+@pytest.mark.parametrize("kind", ["max", "top_k"])
+def test_the_consensus_of_params_is_what_is_trained(kind):
+    """The loss of a first batch, by its formula."""
+    params = replace(PARAMS, epochs=1, consensus=kind, top_k=1)
+    codes, offsets, labels = batches(0, count=1)[0]
+    row, twin = (
+        fit(tiny(dropout=0.0), params, epoch_loader=lambda _: [(codes, offsets, labels)])[0],
+        tiny(dropout=0.0),
+    )
+    x = volumes.normalise(codes.flatten(0, 1), offsets.flatten(0, 1), STD)
+    logits = twin(x).reshape(8, 2, 3).max(1).values
+    expected = -logits.log_softmax(1)[torch.arange(8), labels].mean()
+    assert row["train_loss"] == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_training_learns_and_reports():
