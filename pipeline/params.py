@@ -145,7 +145,7 @@ class Input:
     """What a stream sees of a clip: ``streams.<stream>.input``."""
 
     length: Count
-    kind: Literal["stack", "trajectory", "bidirectional"]
+    kind: Literal["stack", "trajectory", "bidirectional", "difference"]
     stride: Count
     subtract_mean: bool
     crop: Annotated[int, Bounds(16)]
@@ -289,17 +289,24 @@ class Params:
 def _check_stream(at: str, stream: Stream) -> None:
     """Check what no single key of a stream can say; ``at`` is the path of its section."""
     seen, network, training = stream.input, stream.network, stream.training
-    given = (seen.length, seen.kind, seen.stride, seen.subtract_mean)
-    if stream.source == "frames" and given != (1, "stack", 1, False):
+    differences = seen.kind == "difference"
+    whole = differences or (seen.length, seen.kind) == (1, "stack")
+    plain = (seen.stride, seen.subtract_mean) == (1, False)
+    if stream.source == "frames" and not (whole and plain):
         raise ParamsError(
-            f"{at}.input: frames have length 1, kind stack, stride 1 and subtract_mean false, got "
-            f"length {seen.length}, kind {seen.kind}, stride {seen.stride} and subtract_mean "
-            f"{str(seen.subtract_mean).lower()}"
+            f"{at}.input: frames have length 1, kind stack (or difference, any length), stride 1 "
+            f"and subtract_mean false, got length {seen.length}, kind {seen.kind}, stride "
+            f"{seen.stride} and subtract_mean {str(seen.subtract_mean).lower()}"
         )
     if (seen.kind == "bidirectional") != (stream.source == "bidirectional_flow"):
         raise ParamsError(
             f"{at}.input.kind: got {seen.kind} of the source {stream.source}, expected "
             f"bidirectional of bidirectional_flow, and of it alone"
+        )
+    if differences and stream.source != "frames":
+        raise ParamsError(
+            f"{at}.input.kind: got difference of the source {stream.source}, expected it of frames "
+            f"alone"
         )
     if seen.kind == "bidirectional" and seen.length % 2:
         raise ParamsError(
@@ -311,10 +318,10 @@ def _check_stream(at: str, stream: Stream) -> None:
             f"{at}.input.stride: got {seen.stride}, expected 1 for trajectory: a point is followed "
             f"from each frame to the next one"
         )
-    if stream.source != "frames" and training.rgb_jitter:
+    if (stream.source != "frames" or differences) and training.rgb_jitter:
         raise ParamsError(
             f"{at}.training.rgb_jitter: got {training.rgb_jitter:g}, expected 0: "
-            f"{stream.source} has no colours"
+            f"{seen.kind if differences else stream.source} has no colours to shift"
         )
     if network.name == "cnn_m_2048" and seen.crop < CNN_M_2048_CROP:
         raise ParamsError(

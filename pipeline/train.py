@@ -80,7 +80,7 @@ def run(
         DataLoader(views, batch, num_workers=loaders) if val else None,
         clips=size,
         lr=lr * stream.training.lr_scale,
-        std=std,
+        std=dataset.deviations(stream, std),
         params=stream.training,
         seed=seed,
         label=name,

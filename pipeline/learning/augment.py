@@ -22,7 +22,7 @@ def random_crop(
 
     Parameters
     ----------
-    volume : ndarray of shape (H, W, C), uint8
+    volume : ndarray of shape (H, W, C), uint8 or int16
     size : int
         Height and width of the result.
     scale_jitter : tuple of float
@@ -31,7 +31,7 @@ def random_crop(
 
     Returns
     -------
-    ndarray of shape (size, size, C), uint8
+    ndarray of shape (size, size, C), of the same dtype
     """
     short = min(volume.shape[:2])
     steps = len(scale_jitter)

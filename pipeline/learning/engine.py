@@ -90,14 +90,15 @@ def train(
     network : nn.Module
         (N, C, H, W) to (N, classes). What a consensus learns beside it is not kept.
     epoch_loader : callable
-        Gives an epoch's batches: snippets (N, K, H, W, C) uint8, offsets (N, K, C), labels (N,).
+        Gives an epoch's batches: snippets (N, K, H, W, C) uint8 or int16, offsets (N, K, C), labels
+        (N,).
     val_loader : iterable of the same, or None
     clips : int
         Draws of an epoch, for the progress shown.
     lr : float
         Rate of all layers but the classifier.
     std : tuple of float
-        The network's standard deviation, in codes.
+        What to divide each channel by, in codes.
 
     Returns
     -------
@@ -204,7 +205,9 @@ def score_views(
     ----------
     network : nn.Module
         Changed for good: its batch normalisation is folded into the convolutions.
-    clips : iterable of (codes (V, H, W, C) uint8, offsets (V, C) float32, label)
+    clips : iterable of (codes (V, H, W, C) uint8 or int16, offsets (V, C) float32, label)
+    std : tuple of float
+        As in :func:`train`.
     batch : int
         Views at a time; bounds memory, the result doesn't depend on it beyond rounding.
 
