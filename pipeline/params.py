@@ -183,6 +183,7 @@ class Training:
     warmup: Fraction
     clip_norm: NonNegative
     scale_jitter: tuple[Annotated[float, Bounds(0.1, 1)], ...]
+    crop_places: Literal["anywhere", "five", "thirteen"]
     flip: bool
     rgb_jitter: Annotated[float, Bounds(0, 1)]
     freeze_bn: Literal["none", "all_but_first", "all"]

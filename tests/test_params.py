@@ -130,6 +130,7 @@ def test_shipped_files_load(path):
             "sum",
             "got 'sum', expected one of average, max, wei",
         ),
+        ("streams.spatial.training.crop_places", 13, "got 13, expected one of anywhere, five, th"),
         ("streams.temporal.training.rgb_jitter", 0.1, "got 0.1, expected 0: flow has no colours"),
         (
             "streams.warped.network.name",

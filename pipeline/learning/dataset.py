@@ -117,7 +117,9 @@ class TrainingClips(Clips):
             jitter = augment.rgb_jitter(training.rgb_jitter, rng) if training.rgb_jitter else 0
             for start in starts:
                 volume, offset = self.snippet(video, int(start))
-                volume = augment.random_crop(volume, seen.crop, training.scale_jitter, rng)
+                volume = augment.random_crop(
+                    volume, seen.crop, training.scale_jitter, training.crop_places, rng
+                )
                 if flipped:
                     volume = volumes.flip(volume, flow=self.is_flow)
                     offset = volumes.flip_means(offset) if self.is_flow else offset

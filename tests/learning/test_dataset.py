@@ -25,6 +25,7 @@ def stream(source="frames", *, subtract_mean=False, **training):
         "epoch_batches": 0, "sampling": "shuffle", "batch": 2, "rgb_jitter": 0.0,
         "momentum": 0.9, "weight_decay": 0.0, "schedule": "cosine", "milestones": (), "gamma": 0.1,
         "warmup": 0.0, "clip_norm": 0.0, "scale_jitter": (0.75, 1.0), "flip": True,
+        "crop_places": "anywhere",
         "freeze_bn": "none",
     }  # fmt: skip
     return params.Stream(
@@ -107,7 +108,7 @@ def test_training_sample_is_made_of_its_parts(folders):
             volume = volumes.flow_stack(np.stack(fields[start : start + 4]))
             # Of the whole field, not of its crop.
             means = volume.reshape(-1, 8).mean(0, dtype=float)
-            crop = augment.random_crop(volume, 32, (0.75, 1.0), rng)
+            crop = augment.random_crop(volume, 32, (0.75, 1.0), "anywhere", rng)
             if flipped:
                 crop, means[::2] = crop[:, ::-1].copy(), 255 - means[::2]
                 crop[..., ::2] = 255 - crop[..., ::2]

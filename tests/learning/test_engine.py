@@ -17,7 +17,8 @@ PARAMS = Training(
     lr_scale=1.0, head_lr_scale=10.0, trained="all", segments=2, consensus="average", top_k=1,
     epochs=4, epoch_batches=0,
     sampling="shuffle", batch=8, momentum=0.9, weight_decay=0.0005, schedule="cosine",
-    milestones=(), gamma=0.1, warmup=0.0, clip_norm=5.0, scale_jitter=(1.0,), flip=False,
+    milestones=(), gamma=0.1, warmup=0.0, clip_norm=5.0, scale_jitter=(1.0,),
+    crop_places="anywhere", flip=False,
     rgb_jitter=0.0, freeze_bn="none",
 )  # fmt: skip
 
