@@ -167,6 +167,8 @@ class Training:
 
     lr_scale: Positive
     head_lr_scale: Positive
+    bias_lr_scale: Positive
+    first_conv_lr_scale: Positive
     trained: Literal["all", "classifier"]
     segments: Count
     consensus: Literal["average", "max", "weighted", "top_k", "attention"]

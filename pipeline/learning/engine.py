@@ -37,24 +37,32 @@ def one_line(error: Exception) -> str:
 
 
 def parameter_groups(model: TSN, lr: float, params: Training) -> list[dict]:
-    """Group the parameters by rate and decay.
+    """Group the parameters by rate and decay, as tsn-pytorch's ``get_optim_policies`` does.
 
-    What is new, the classifier and a learned consensus, learns ``head_lr_scale`` times as fast;
-    biases, batch normalisation (TSN's code) and a learned consensus have no weight decay.
+    Weights of convolutions and fully connected layers decay. Their biases learn ``bias_lr_scale``
+    times as fast as their weights and don't, nor do batch normalisation and a learned consensus.
+    The first convolution learns ``first_conv_lr_scale`` times as fast, and ``head_lr_scale`` times
+    what is new: the classifier and a learned consensus.
     """
-    new = [*classifier_of(model.network).parameters(), *model.consensus.parameters()]
-    head = {id(parameter) for parameter in new}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            groups.setdefault((id(parameter) in head, parameter.ndim > 1), []).append(parameter)
+    network = model.network
+    scales = {
+        network.get_submodule(network.first_conv): params.first_conv_lr_scale,
+        classifier_of(network): params.head_lr_scale,
+        model.consensus: params.head_lr_scale,
+    }
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for module in model.modules():
+        normalises = isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)
+        for name, parameter in module.named_parameters(recurse=False):
+            scale = scales.get(module, 1.0)
+            if name == "bias" and not normalises:
+                scale *= params.bias_lr_scale
+            decay = params.weight_decay if parameter.ndim > 1 else 0.0
+            if parameter.requires_grad:
+                groups.setdefault((lr * scale, decay), []).append(parameter)
     return [
-        {
-            "params": members,
-            "base_lr": lr * (params.head_lr_scale if is_head else 1.0),
-            "weight_decay": params.weight_decay if decays else 0.0,
-        }
-        for (is_head, decays), members in groups.items()
+        {"params": members, "base_lr": rate, "weight_decay": decay}
+        for (rate, decay), members in groups.items()
     ]
 
 

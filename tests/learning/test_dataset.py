@@ -20,7 +20,8 @@ CROP_RATIO = 0.8
 
 def stream(source="frames", *, subtract_mean=False, **training):
     values = {
-        "lr_scale": 1.0, "head_lr_scale": 1.0, "trained": "all", "segments": 3, "epochs": 1,
+        "lr_scale": 1.0, "head_lr_scale": 1.0, "bias_lr_scale": 1.0, "first_conv_lr_scale": 1.0,
+        "trained": "all", "segments": 3, "epochs": 1,
         "consensus": "average", "top_k": 1,
         "epoch_batches": 0, "sampling": "shuffle", "batch": 2, "rgb_jitter": 0.0,
         "momentum": 0.9, "weight_decay": 0.0, "schedule": "cosine", "milestones": (), "gamma": 0.1,

@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import nn
 
+from models import NORMALISATION, build
 from models.tsn import TSN
 from pipeline.learning import engine, volumes
 from pipeline.params import Training
 
 STD = (50.0, 60.0, 70.0)
 PARAMS = Training(
-    lr_scale=1.0, head_lr_scale=10.0, trained="all", segments=2, consensus="average", top_k=1,
+    lr_scale=1.0, head_lr_scale=10.0, bias_lr_scale=1.0, first_conv_lr_scale=1.0,
+    trained="all", segments=2, consensus="average", top_k=1,
     epochs=4, epoch_batches=0,
     sampling="shuffle", batch=8, momentum=0.9, weight_decay=0.0005, schedule="cosine",
     milestones=(), gamma=0.1, warmup=0.0, clip_norm=5.0, scale_jitter=(1.0,),
@@ -24,7 +26,7 @@ PARAMS = Training(
 
 
 class Tiny(nn.Module):
-    head = "fc"
+    first_conv, head = "conv", "fc"
 
     def __init__(self, dropout=0.2):
         super().__init__()
@@ -100,17 +102,23 @@ def test_a_classifier_alone_learns_on_features_that_stay():
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
 
 
+def rates(model, lr, params):
+    """Give each parameter's rate and decay; every one that learns is in one group."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {}
+    for group in engine.parameter_groups(model, lr, params):
+        for parameter in group["params"]:
+            assert names[id(parameter)] not in found
+            rate, decay = group["base_lr"], group["weight_decay"]
+            found[names[id(parameter)].removeprefix("network.")] = (pytest.approx(rate), decay)
+    assert len(found) == sum(parameter.requires_grad for parameter in model.parameters())
+    return found
+
+
 def test_parameter_groups():
     network = tiny()
     network.bn2.requires_grad_(False)
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    found = {}
-    for group in engine.parameter_groups(TSN(network), 0.02, PARAMS):
-        for parameter in group["params"]:
-            assert id(parameter) in names and names[id(parameter)] not in found
-            rate, decay = group["base_lr"], group["weight_decay"]
-            found[names[id(parameter)]] = (pytest.approx(rate), decay)
-    assert found == {
+    assert rates(TSN(network), 0.02, PARAMS) == {
         "conv.weight": (0.02, 0.0005),
         "conv.bias": (0.02, 0.0),
         "conv2.weight": (0.02, 0.0005),
@@ -119,6 +127,43 @@ def test_parameter_groups():
         "fc.weight": (0.2, 0.0005),
         "fc.bias": (0.2, 0.0),
     }
+
+
+@pytest.mark.parametrize(("first", "first_bias"), [(1, 2), (5, 10)])
+def test_parameter_groups_of_tsn(first, first_bias):
+    """The authors' table: RGB, and flow, whose first convolution learns five times as fast."""
+    network = tiny()
+    network.conv2 = nn.Conv2d(6, 6, 3)
+    params = replace(PARAMS, head_lr_scale=1.0, bias_lr_scale=2.0, first_conv_lr_scale=first)
+    assert rates(TSN(network), 0.001, params) == {
+        "conv.weight": (0.001 * first, 0.0005),
+        "conv.bias": (0.001 * first_bias, 0.0),
+        "conv2.weight": (0.001, 0.0005),
+        "conv2.bias": (0.002, 0.0),
+        "bn.weight": (0.001, 0.0),
+        "bn.bias": (0.001, 0.0),
+        "bn2.weight": (0.001, 0.0),
+        "bn2.bias": (0.001, 0.0),
+        "fc.weight": (0.001, 0.0005),
+        "fc.bias": (0.002, 0.0),
+    }
+
+
+@pytest.mark.parametrize("name", NORMALISATION)
+def test_every_parameter_of_every_network_has_a_group(name):
+    with torch.device("meta"):
+        network = build(name, classes=3, channels=10, crop=48, dropout=0.0, weights="none")
+        model = TSN(network, consensus="attention")
+    params = replace(PARAMS, bias_lr_scale=2.0, first_conv_lr_scale=5.0)
+    found = rates(model, 1.0, params)
+    first, head = network.first_conv, network.head
+    assert found[f"{first}.weight"] == (5.0, 0.0005)
+    assert found.get(f"{first}.bias", (10.0, 0.0)) == (10.0, 0.0)
+    assert (found[f"{head}.weight"], found[f"{head}.bias"]) == ((10.0, 0.0005), (20.0, 0.0))
+    assert found["consensus.w_att"] == (10.0, 0.0)
+    special = {(rate.expected, decay) for key, (rate, decay) in found.items()
+               if not key.startswith((f"{first}.", f"{head}.", "consensus."))}  # fmt: skip
+    assert special <= {(1.0, 0.0005), (2.0, 0.0), (1.0, 0.0)}
 
 
 @pytest.mark.parametrize("kind", ["weighted", "attention"])
