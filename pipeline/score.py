@@ -64,7 +64,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
         crop_ratio=stream.testing.crop_ratio,
     )  # fmt: skip
     loader = DataLoader(clips, batch_size=None, num_workers=engine.loader_workers())
-    answers = engine.score_views(network, loader, std=std)
+    answers = engine.score_views(network, loader, std=dataset.deviations(stream, std))
     bar = progress(answers, desc=f"score {name}", total=len(videos), unit="video")
     logits, probs = map(np.stack, zip(*bar, strict=True))
     scores = Scores(

@@ -2,7 +2,9 @@
 
 Reads the stream's stored frames or flow; writes the weights and the training curve
 (``epoch, lr, train_loss, train_top1, val_loss, val_top1``). Snippets of K segments, their logits
-averaged, are trained by SGD with momentum (TSN, section 3.1; one segment is Two-Stream's way).
+averaged or otherwise made one (``consensus``), are trained by SGD with momentum (TSN, section 3.1;
+one segment is Two-Stream's way). Validation takes the same consensus of as many snippets, where
+testing averages the logits of all views (see :mod:`models.tsn`).
 
 The papers count iterations: ``epoch_batches`` says how many make an epoch. Two-Stream draws clips
 uniformly over classes (``sampling: class_uniform``); by default an epoch shows every clip once.
@@ -78,7 +80,7 @@ def run(
         DataLoader(views, batch, num_workers=loaders) if val else None,
         clips=size,
         lr=lr * stream.training.lr_scale,
-        std=std,
+        std=dataset.deviations(stream, std),
         params=stream.training,
         seed=seed,
         label=name,

@@ -76,6 +76,11 @@ def test_shipped_files_load(path):
             "trajectory",
             "stride 1 and subtract_mean false, got length",
         ),
+        (
+            "streams.temporal.input.kind",
+            "difference",
+            "streams.temporal.input.kind: got difference of the source flow, expected it of frames",
+        ),
         ("streams.spatial.input.stride", 2, "got length 1, kind stack, stride 2 and subtract_mean"),
         ("streams.temporal.input.stride", 0, "input.stride: got 0, expected a number at least 1"),
         ("streams.temporal.input.kind", "sum", "got 'sum', expected one of stack, trajectory, bid"),
@@ -120,6 +125,12 @@ def test_shipped_files_load(path):
             "got [5.0, 2.0], expected epochs in rising",
         ),
         ("streams.spatial.training.milestones", [10], "got [10.0], expected epochs in rising"),
+        (
+            "streams.spatial.training.consensus",
+            "sum",
+            "got 'sum', expected one of average, max, wei",
+        ),
+        ("streams.spatial.training.crop_places", 13, "got 13, expected one of anywhere, five, th"),
         ("streams.temporal.training.rgb_jitter", 0.1, "got 0.1, expected 0: flow has no colours"),
         (
             "streams.warped.network.name",
@@ -185,6 +196,28 @@ def test_bidirectional_streams_and_their_flow_go_together(tmp_path):
     with pytest.raises(ParamsError, match=r"bidirectional_flow\.compute: got true with flow\.back"):
         loaded(backend="given")
     assert loaded(backend="given", compute=False).flow.backend == "given"
+
+
+def test_differences_of_frames(changed):
+    stream, path = shipped_stream(), "streams.spatial"
+    stream["input"] |= {"kind": "difference", "length": 5}
+    assert changed(path, stream).streams["spatial"].input.length == 5
+    for key, value in {"stride": 2, "subtract_mean": True}.items():
+        wrong = stream | {"input": stream["input"] | {key: value}}
+        with pytest.raises(ParamsError, match=r"spatial\.input: frames .* any length\), stride 1"):
+            changed(path, wrong)
+    wrong = stream | {"training": stream["training"] | {"rgb_jitter": 0.1}}
+    with pytest.raises(ParamsError, match=r"rgb_jitter: got 0\.1, expected 0: difference has no"):
+        changed(path, wrong)
+
+
+def test_top_k_takes_no_more_than_there_are(changed):
+    training = shipped_stream()["training"] | {"consensus": "top_k", "top_k": 3}
+    assert changed("streams.spatial.training", training).streams["spatial"].training.top_k == 3
+    with pytest.raises(ParamsError, match=r"training\.top_k: got 4, expected at most .*, 3"):
+        changed("streams.spatial.training", training | {"top_k": 4})
+    # It means nothing to the others.
+    changed("streams.spatial.training", training | {"consensus": "max", "top_k": 4})
 
 
 def test_whole_numbers_are_numbers_and_exponents_too(changed):

@@ -11,36 +11,73 @@ _COLOUR_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 
 
 def random_crop(
-    volume: np.ndarray, size: int, scale_jitter: tuple[float, ...], rng: np.random.Generator
+    volume: np.ndarray,
+    size: int,
+    scale_jitter: tuple[float, ...],
+    places: str,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Cut a random box and resize it to a square.
 
-    Its height and width are drawn from ``scale_jitter`` times the short side, at most one step
-    apart (TSN, section 3.2), and its place uniformly from the whole frame (Two-Stream, section 5).
-    One value of 0.875 gives the two-stream paper's 224 of 256 pixels. TSN draws the place from 5 or
-    13 fixed ones instead.
+    Its height and width are drawn from :func:`box_sides`, at most one step apart (TSN, section
+    3.2), and its place uniformly from the whole frame (Two-Stream, section 5) or from the fixed
+    ones of TSN's corner cropping. One value of 0.875 gives the two-stream paper's 224 of 256 px.
 
     Parameters
     ----------
-    volume : ndarray of shape (H, W, C), uint8
+    volume : ndarray of shape (H, W, C), uint8 or int16
     size : int
         Height and width of the result.
     scale_jitter : tuple of float
         Shares of the short side, in order of size.
+    places : {"anywhere", "five", "thirteen"}
     rng : numpy.random.Generator
 
     Returns
     -------
-    ndarray of shape (size, size, C), uint8
+    ndarray of shape (size, size, C), of the same dtype
     """
-    short = min(volume.shape[:2])
-    steps = len(scale_jitter)
-    first = int(rng.integers(steps))
-    second = int(rng.integers(max(first - 1, 0), min(first + 1, steps - 1) + 1))
-    height, width = (max(int(short * scale_jitter[i]), 1) for i in (first, second))
-    top = int(rng.integers(volume.shape[0] - height + 1))
-    left = int(rng.integers(volume.shape[1] - width + 1))
+    sides = box_sides(min(volume.shape[:2]), size, scale_jitter)
+    first = int(rng.integers(len(sides)))
+    second = int(rng.integers(max(first - 1, 0), min(first + 1, len(sides) - 1) + 1))
+    height, width = sides[first], sides[second]
+    below, right = volume.shape[0] - height, volume.shape[1] - width
+    if places == "anywhere":
+        top, left = int(rng.integers(below + 1)), int(rng.integers(right + 1))
+    else:
+        fixed = fixed_places(below, right, places)
+        top, left = fixed[int(rng.integers(len(fixed)))]
     return _resize(volume[top : top + height, left : left + width], size, size)
+
+
+def box_sides(short: int, size: int, scale_jitter: tuple[float, ...]) -> list[int]:
+    """List the sides of random boxes in px: shares of a frame's short side, rounded down.
+
+    One less than 3 px off the network's ``size`` is that size, so that it need not be resized, as
+    in the TSN authors' code; unless the frame is smaller.
+    """
+    sides = [max(int(short * share), 1) for share in scale_jitter]
+    return [min(size, short) if abs(side - size) < 3 else side for side in sides]
+
+
+def fixed_places(below: int, right: int, places: str) -> list[tuple[int, int]]:
+    """List the (top, left) of TSN's random boxes.
+
+    They lie on a grid of a quarter of the room, rounded down, as in the authors' code, so that the
+    lower and right ones may be up to 3 px off the frame's border.
+
+    Parameters
+    ----------
+    below, right : int
+        The room that a box leaves in the frame, px: its height and width less the box's.
+    places : {"five", "thirteen"}
+        Four corners and the centre (section 3.2); the code adds the middles of the four sides and
+        the four points half-way from the centre to the corners.
+    """
+    grid = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]
+    if places == "thirteen":
+        grid += [(2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3)]
+    return [(row * (below // 4), column * (right // 4)) for row, column in grid]
 
 
 def rgb_jitter(sigma: float, rng: np.random.Generator) -> np.ndarray:

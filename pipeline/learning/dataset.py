@@ -51,7 +51,14 @@ class Clips(Dataset):
             raise OSError(f"{self.folder / video_id}.h5: can't be read: {error}") from None
 
     def snippet(self, video: store.StoredVideo, start: int) -> tuple[np.ndarray, np.ndarray]:
-        """Read one snippet: codes (H, W, C) uint8, and the offsets (C,) float32 to subtract."""
+        """Read one snippet: its codes, and the offsets (C,) float32 to subtract from them.
+
+        Codes are (H, W, C) uint8, or int16 of differences. The one place where modalities part.
+        """
+        if self.stream.input.kind == "difference":
+            wanted = sampling.snippet_indices(start, self.span, 1, len(video))
+            volume = volumes.difference_stack(_read(video, wanted, store.FRAMES))
+            return volume, np.zeros(volume.shape[2], np.float32)
         if not self.is_flow:
             return video.read(start), self.mean
         fields = self.fields(video, start)
@@ -78,8 +85,8 @@ class Clips(Dataset):
         return np.concatenate(both)
 
 
-def _read(video: store.StoredVideo, wanted: np.ndarray, names: tuple[str, str]) -> np.ndarray:
-    """Read the codes (L, 2, H, W) of some fields in one direction; each once."""
+def _read(video: store.StoredVideo, wanted: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """Read some fields of one direction, (L, 2, H, W), or frames, (L, H, W, 3); each once."""
     read = {index: video.read(index, names=names) for index in dict.fromkeys(wanted.tolist())}
     return np.stack([read[index] for index in wanted.tolist()])
 
@@ -96,7 +103,7 @@ class TrainingClips(Clips):
 
         Returns
         -------
-        snippets : ndarray of shape (K, crop, crop, C), uint8
+        snippets : ndarray of shape (K, crop, crop, C), uint8 or int16
         offsets : ndarray of shape (K, C), float32
         label : int
         """
@@ -110,7 +117,9 @@ class TrainingClips(Clips):
             jitter = augment.rgb_jitter(training.rgb_jitter, rng) if training.rgb_jitter else 0
             for start in starts:
                 volume, offset = self.snippet(video, int(start))
-                volume = augment.random_crop(volume, seen.crop, training.scale_jitter, rng)
+                volume = augment.random_crop(
+                    volume, seen.crop, training.scale_jitter, training.crop_places, rng
+                )
                 if flipped:
                     volume = volumes.flip(volume, flow=self.is_flow)
                     offset = volumes.flip_means(offset) if self.is_flow else offset
@@ -132,7 +141,7 @@ class TestingClips(Clips):
 
         Returns
         -------
-        views : ndarray of shape (V, crop, crop, C), uint8
+        views : ndarray of shape (V, crop, crop, C), uint8 or int16
             Crops are ``crop_ratio`` of the short side, resized to ``input.crop``.
         offsets : ndarray of shape (V, C), float32
         label : int
@@ -154,8 +163,15 @@ class TestingClips(Clips):
 
 
 def channels_of(stream: Stream) -> int:
-    """Count a stream's input channels: RGB, or x and y of L fields."""
-    return 3 if stream.source == "frames" else 2 * stream.input.length
+    """Count a stream's input channels: R, G, B of a frame or of L differences, x, y of L fields."""
+    return (3 if stream.source == "frames" else 2) * stream.input.length
+
+
+def deviations(stream: Stream, std: tuple[float, ...]) -> tuple[float, ...]:
+    """Give what each of a stream's channels is divided by, from the network's R, G and B."""
+    if stream.source == "frames":
+        return std * stream.input.length
+    return (sum(std) / len(std),) * channels_of(stream)
 
 
 def class_names(videos: list[Video]) -> list[str]:

@@ -36,24 +36,33 @@ def one_line(error: Exception) -> str:
     return lines[-1].partition(": ")[2] if "Original Traceback" in str(error) else lines[0]
 
 
-def parameter_groups(network: nn.Module, lr: float, params: Training) -> list[dict]:
-    """Group the parameters by rate and decay.
+def parameter_groups(model: TSN, lr: float, params: Training) -> list[dict]:
+    """Group the parameters by rate and decay, as tsn-pytorch's ``get_optim_policies`` does.
 
-    The new classifier learns ``head_lr_scale`` times as fast; biases and batch normalisation have
-    no weight decay (TSN's code).
+    Weights of convolutions and fully connected layers decay. Their biases learn ``bias_lr_scale``
+    times as fast as their weights and don't, nor do batch normalisation and a learned consensus.
+    The first convolution learns ``first_conv_lr_scale`` times as fast, and ``head_lr_scale`` times
+    what is new: the classifier and a learned consensus.
     """
-    head = {id(parameter) for parameter in classifier_of(network).parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in network.parameters():
-        if parameter.requires_grad:
-            groups.setdefault((id(parameter) in head, parameter.ndim > 1), []).append(parameter)
+    network = model.network
+    scales = {
+        network.get_submodule(network.first_conv): params.first_conv_lr_scale,
+        classifier_of(network): params.head_lr_scale,
+        model.consensus: params.head_lr_scale,
+    }
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for module in model.modules():
+        normalises = isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)
+        for name, parameter in module.named_parameters(recurse=False):
+            scale = scales.get(module, 1.0)
+            if name == "bias" and not normalises:
+                scale *= params.bias_lr_scale
+            decay = params.weight_decay if parameter.ndim > 1 else 0.0
+            if parameter.requires_grad:
+                groups.setdefault((lr * scale, decay), []).append(parameter)
     return [
-        {
-            "params": members,
-            "base_lr": lr * (params.head_lr_scale if is_head else 1.0),
-            "weight_decay": params.weight_decay if decays else 0.0,
-        }
-        for (is_head, decays), members in groups.items()
+        {"params": members, "base_lr": rate, "weight_decay": decay}
+        for (rate, decay), members in groups.items()
     ]
 
 
@@ -87,16 +96,17 @@ def train(
     Parameters
     ----------
     network : nn.Module
-        (N, C, H, W) to (N, classes).
+        (N, C, H, W) to (N, classes). What a consensus learns beside it is not kept.
     epoch_loader : callable
-        Gives an epoch's batches: snippets (N, K, H, W, C) uint8, offsets (N, K, C), labels (N,).
+        Gives an epoch's batches: snippets (N, K, H, W, C) uint8 or int16, offsets (N, K, C), labels
+        (N,).
     val_loader : iterable of the same, or None
     clips : int
         Draws of an epoch, for the progress shown.
     lr : float
         Rate of all layers but the classifier.
     std : tuple of float
-        The network's standard deviation, in codes.
+        What to divide each channel by, in codes.
 
     Returns
     -------
@@ -105,14 +115,16 @@ def train(
         epoch's steps, the last two are None without validation clips.
     """
     on = device()
-    model = TSN(network).to(on, memory_format=torch.channels_last)
+    model = TSN(
+        network, consensus=params.consensus, segments=params.segments, top_k=params.top_k
+    ).to(on, memory_format=torch.channels_last)
     # A classifier alone learns on features that don't move.
     frozen = "all" if params.trained == "classifier" else params.freeze_bn
     if params.trained == "classifier":
         network.requires_grad_(False)
         classifier_of(network).requires_grad_(True)
     freeze_bn(network, frozen)
-    optimiser = torch.optim.SGD(parameter_groups(network, lr, params), lr, params.momentum)
+    optimiser = torch.optim.SGD(parameter_groups(model, lr, params), lr, params.momentum)
     rows = []
     with progress(desc=label, total=params.epochs * clips, unit="clip", leave=False) as bar:
         for epoch in range(params.epochs):
@@ -201,7 +213,9 @@ def score_views(
     ----------
     network : nn.Module
         Changed for good: its batch normalisation is folded into the convolutions.
-    clips : iterable of (codes (V, H, W, C) uint8, offsets (V, C) float32, label)
+    clips : iterable of (codes (V, H, W, C) uint8 or int16, offsets (V, C) float32, label)
+    std : tuple of float
+        As in :func:`train`.
     batch : int
         Views at a time; bounds memory, the result doesn't depend on it beyond rounding.
 

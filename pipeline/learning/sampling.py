@@ -9,12 +9,13 @@ import numpy as np
 
 
 def span(kind: str, length: int, stride: int) -> int:
-    """Count the fields S from a snippet's first to its last.
+    """Count the fields (or frames) S from a snippet's first to its last.
 
     Parameters
     ----------
-    kind : {"stack", "trajectory", "bidirectional"}
-        A bidirectional snippet is two stacks of L/2 fields, end to end.
+    kind : {"stack", "trajectory", "bidirectional", "difference"}
+        A bidirectional snippet is two stacks of L/2 fields, end to end; L differences are of L+1
+        frames.
     length : int
         L; even if bidirectional.
     stride : int
@@ -22,6 +23,8 @@ def span(kind: str, length: int, stride: int) -> int:
     """
     if kind == "bidirectional":
         return 2 * span("stack", length // 2, stride)
+    if kind == "difference":
+        return span("stack", length + 1, stride)
     return (length - 1) * stride + 1
 
 
@@ -66,10 +69,10 @@ def testing_starts(count: int, span: int, snippets: int) -> np.ndarray:
 
 
 def snippet_indices(start: int, length: int, stride: int, count: int) -> np.ndarray:
-    """List the L fields of a snippet from frame tau = ``start`` on (Two-Stream, section 3.1).
+    """List the L fields (or frames) of a snippet from frame tau = ``start`` on.
 
-    Field k of the paper's 1 to L is d of frame tau + (k-1) * stride; past the clip's end, the last
-    field again.
+    Field k of Two-Stream's 1 to L (section 3.1) is d of frame tau + (k-1) * stride; past the clip's
+    end, the last field again.
 
     Returns
     -------

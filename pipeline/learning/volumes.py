@@ -1,4 +1,4 @@
-"""Input volumes: what a network is fed (Two-Stream, section 3.1).
+"""Input volumes: what a network is fed (Two-Stream, section 3.1; TSN, section 3.2).
 
 :mod:`pipeline.learning.sampling` says which fields these are made of. A bidirectional volume is the
 stack of its L/2 forward fields and then its L/2 backward ones.
@@ -60,6 +60,24 @@ def trajectory_stack(fields: np.ndarray) -> np.ndarray:
     return torch.cat(pairs, -1).numpy()
 
 
+def difference_stack(frames: np.ndarray) -> np.ndarray:
+    """Stack the differences of consecutive frames: channels R1, G1, B1, R2, ... (TSN's RGB-diff).
+
+    Difference k is frame k+1 less frame k, as in tsn-pytorch.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (L+1, H, W, 3), uint8
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3L), int16
+        From -255 to 255, exact. Crops are resized after this and rounded once, where tsn-pytorch
+        resizes and rounds each frame.
+    """
+    return np.concatenate(np.diff(frames.astype(np.int16), axis=0), axis=-1)
+
+
 def field_means(fields: np.ndarray) -> np.ndarray:
     """Average each of L fields (L, 2, H, W): their mean vectors, (2L,) float32, in their unit.
 
@@ -72,7 +90,7 @@ def field_means(fields: np.ndarray) -> np.ndarray:
 
 
 def flip(volume: np.ndarray, *, flow: bool) -> np.ndarray:
-    """Mirror a uint8 volume (H, W, C) left to right; for flow, x changes its sign too.
+    """Mirror a volume (H, W, C) left to right; for flow, uint8, x changes its sign too.
 
     Codes are odd around 127.5, so a negated x is the code 255 - c.
     """
@@ -92,24 +110,23 @@ def flip_means(means: np.ndarray) -> np.ndarray:
 def normalise(volumes: torch.Tensor, offsets: torch.Tensor, std: tuple[float, ...]) -> torch.Tensor:
     """Turn codes into what a network takes.
 
-    RGB has the mean subtracted that the network was trained with; flow has its field means, or zero
-    motion (127.5), subtracted. Both are divided by the network's standard deviation, so that flow
-    codes move as far from zero as grey values do (TSN's cross-modality initialisation counts on
-    it).
+    The one place for it, in training and in testing, of every modality. RGB has the mean subtracted
+    that the network was trained with; flow has its field means, or zero motion (127.5), subtracted;
+    differences of frames are around zero as they are. All are divided by the network's standard
+    deviation, so that codes of flow move as far from zero as grey values do (TSN's cross-modality
+    initialisation counts on it).
 
     Parameters
     ----------
-    volumes : Tensor of shape (N, H, W, C), uint8
+    volumes : Tensor of shape (N, H, W, C), uint8 or int16
     offsets : Tensor of shape (N, C), float32
         What to subtract from the codes.
     std : tuple of float
-        The network's standard deviation for R, G and B, in codes.
+        What to divide each of the C channels by: :func:`pipeline.learning.dataset.deviations`.
 
     Returns
     -------
     Tensor of shape (N, C, H, W), float32, in channels-last memory
     """
-    divisor = torch.tensor(std)
-    if offsets.shape[1] != 3:
-        divisor = divisor.mean()
+    divisor = torch.tensor(std, dtype=torch.float32)
     return ((volumes - offsets[:, None, None, :]) / divisor).permute(0, 3, 1, 2)

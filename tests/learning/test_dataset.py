@@ -20,10 +20,13 @@ CROP_RATIO = 0.8
 
 def stream(source="frames", *, subtract_mean=False, **training):
     values = {
-        "lr_scale": 1.0, "head_lr_scale": 1.0, "trained": "all", "segments": 3, "epochs": 1,
+        "lr_scale": 1.0, "head_lr_scale": 1.0, "bias_lr_scale": 1.0, "first_conv_lr_scale": 1.0,
+        "trained": "all", "segments": 3, "epochs": 1,
+        "consensus": "average", "top_k": 1,
         "epoch_batches": 0, "sampling": "shuffle", "batch": 2, "rgb_jitter": 0.0,
         "momentum": 0.9, "weight_decay": 0.0, "schedule": "cosine", "milestones": (), "gamma": 0.1,
         "warmup": 0.0, "clip_norm": 0.0, "scale_jitter": (0.75, 1.0), "flip": True,
+        "crop_places": "anywhere",
         "freeze_bn": "none",
     }  # fmt: skip
     return params.Stream(
@@ -106,7 +109,7 @@ def test_training_sample_is_made_of_its_parts(folders):
             volume = volumes.flow_stack(np.stack(fields[start : start + 4]))
             # Of the whole field, not of its crop.
             means = volume.reshape(-1, 8).mean(0, dtype=float)
-            crop = augment.random_crop(volume, 32, (0.75, 1.0), rng)
+            crop = augment.random_crop(volume, 32, (0.75, 1.0), "anywhere", rng)
             if flipped:
                 crop, means[::2] = crop[:, ::-1].copy(), 255 - means[::2]
                 crop[..., ::2] = 255 - crop[..., ::2]

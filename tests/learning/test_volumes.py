@@ -109,18 +109,19 @@ def test_field_means_are_right_where_float32_sums_are_not():
     np.testing.assert_array_equal(volumes.field_means(fields), np.float32([expected] * 2))
 
 
-@pytest.mark.parametrize(("channels", "flow"), [(3, False), (2, True), (20, True)])
-def test_normalise_is_the_formula(channels, flow):
-    std = (58.395, 57.12, 57.375)
-    volume = codes(2, 5, 4, channels)
-    offsets = np.random.default_rng(1).uniform(0, 255, (2, channels)).astype(np.float32)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_normalise_is_the_formula(dtype):
+    volume = codes(2, 5, 4, 6).astype(dtype) - (255 if dtype is np.int16 else 0)
+    rng = np.random.default_rng(1)
+    offsets = rng.uniform(0, 255, (2, 6)).astype(np.float32)
+    std = tuple(rng.uniform(1, 60, 6))
     found = volumes.normalise(torch.from_numpy(volume), torch.from_numpy(offsets), std)
-    assert found.shape == (2, channels, 5, 4) and found.dtype == torch.float32
+    assert found.shape == (2, 6, 5, 4) and found.dtype == torch.float32
     assert found.is_contiguous(memory_format=torch.channels_last)
-    for channel in range(channels):
-        divisor = sum(std) / 3 if flow else std[channel]
-        moved = volume[..., channel].astype(float) - offsets[:, channel, None, None].astype(float)
-        np.testing.assert_allclose(found[:, channel].numpy(), moved / divisor, rtol=1e-5, atol=1e-6)
+    moved = volume.astype(float) - offsets[:, None, None].astype(float)
+    np.testing.assert_allclose(
+        found.numpy(), (moved / std).transpose(0, 3, 1, 2), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_normalised_flow_flips_its_sign():
@@ -128,7 +129,7 @@ def test_normalised_flow_flips_its_sign():
     volume, means = volumes.flow_stack(fields)[None], volumes.field_means(fields)
     flipped = volumes.flip(volume[0], flow=True)
     plain, mirrored = (
-        volumes.normalise(torch.from_numpy(v)[None], torch.from_numpy(m)[None], (50.0,) * 3)
+        volumes.normalise(torch.from_numpy(v)[None], torch.from_numpy(m)[None], (50.0,) * 4)
         for v, m in ((volume[0], means), (flipped, volumes.flip_means(means)))
     )
     expected = plain.flip(3) * torch.tensor([-1.0, 1.0, -1.0, 1.0])[:, None, None]
