@@ -27,13 +27,14 @@ from pipeline.video import store, tvl1
 from pipeline.videos import read_videos
 
 _WORKER = """
-import resource, sys, cv2
+import re, sys, cv2
 from pathlib import Path
 from pipeline import flow, params
 cv2.setNumThreads(1)
 folder, frames, values = (Path(name) for name in sys.argv[1:])
 flow.flow_video(folder, "v", frames, "", params.load(values).flow, "")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+# Not getrusage's, which begins with the memory of the process that started this one.
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
 """
 
 
