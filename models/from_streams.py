@@ -1,0 +1,85 @@
+"""Spatiotemporal Residual Networks from two image networks that were trained alone."""
+
+from collections.abc import Callable
+
+import torch
+
+from models.resnet import ResNet, resnet18, resnet34, resnet50, resnet101
+from models.st_resnet import STResNet
+
+NETWORKS: dict[str, Callable[..., ResNet]] = {
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "resnet101": resnet101,
+}
+
+
+def from_streams(
+    name: str,
+    spatial_state: dict[str, torch.Tensor],
+    temporal_state: dict[str, torch.Tensor],
+    *,
+    dropout: float,
+    connections: str,
+    temporal_filters: bool,
+    time_pool: bool,
+    checkpointing: bool,
+) -> STResNet:
+    """Join a spatial and a temporal network that were trained alone.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`NETWORKS`, of which both are.
+    spatial_state, temporal_state : dict of Tensor
+        Their state dicts, with torchvision's keys. They say how many classes and channels there
+        are; that the classes are the same ones is for the caller to know.
+    dropout : float
+        The share dropped before both classifiers; the authors leave it out (0).
+
+    Raises
+    ------
+    ValueError
+        If a state isn't that of such a network, or they differ in their number of classes; names
+        the stream and the keys.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"no ResNet is called {name}, expected one of {', '.join(NETWORKS)}")
+    appearance = _image_network(name, "spatial", spatial_state, dropout)
+    motion = _image_network(name, "temporal", temporal_state, dropout)
+    classes = appearance.fc.out_features, motion.fc.out_features
+    if classes[0] != classes[1]:
+        raise ValueError(f"the spatial stream has {classes[0]} classes, the temporal {classes[1]}")
+    return STResNet(
+        appearance, motion, connections=connections, temporal_filters=temporal_filters,
+        time_pool=time_pool, checkpointing=checkpointing,
+    )  # fmt: skip
+
+
+def _image_network(
+    name: str, stream: str, state: dict[str, torch.Tensor], dropout: float
+) -> ResNet:
+    """Make one network with the weights of a state."""
+    try:
+        classes, channels = len(state["fc.weight"]), state["conv1.weight"].shape[1]
+    except KeyError as missing:
+        raise ValueError(f"{stream}: not weights of {name}: no {missing.args[0]}") from None
+    network = NETWORKS[name](classes=classes, channels=channels, dropout=dropout)
+    own = network.state_dict()
+    # Files from before PyTorch 0.4.1 don't count batches.
+    state = {k: v for k, v in own.items() if k.endswith(".num_batches_tracked")} | dict(state)
+    wrong = [
+        *(f"{key} is missing" for key in own if key not in state),
+        *(f"{key} is unknown" for key in state if key not in own),
+        *(
+            f"{key} has shape {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+            for key in own
+            if key in state and state[key].shape != own[key].shape
+        ),
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise ValueError(f"{stream}: not weights of {name}: {'; '.join(wrong[:4])}{more}")
+    network.load_state_dict(state)
+    return network
