@@ -18,9 +18,10 @@ from pipeline import SUBSETS
 from pipeline.learning import dataset, engine
 from pipeline.learning.scores import Scores, write_scores
 from pipeline.learning.weights import read_weights
-from pipeline.params import ParamsError, Stream, load
+from pipeline.params import ParamsError, load
 from pipeline.parent import end_with_dvc
 from pipeline.progress import progress
+from pipeline.stream_params import Stream
 from pipeline.videos import read_videos
 
 

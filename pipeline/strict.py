@@ -36,6 +36,15 @@ class Bounds:
         return self.low <= value <= self.high and not (self.step and value % self.step)
 
 
+# What values are allowed, by name.
+Count = Annotated[int, Bounds(1)]
+Whole = Annotated[int, Bounds(0)]
+Fraction = Annotated[float, Bounds(0, 1)]
+Positive = Annotated[float, Bounds(1e-12)]
+NonNegative = Annotated[float, Bounds(0)]
+Name = Annotated[str, r"[A-Za-z0-9][A-Za-z0-9_-]*"]
+
+
 def _wrong(at: str, value: Any, expected: str) -> ParamsError:
     return ParamsError(f"{at or 'top level'}: got {value!r}, expected {expected}")
 

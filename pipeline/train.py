@@ -21,8 +21,9 @@ from models import NORMALISATION, build
 from pipeline.learning import dataset, engine
 from pipeline.learning.curves import write_curve
 from pipeline.learning.epochs import EpochSampler
-from pipeline.params import ParamsError, Stream, load
+from pipeline.params import ParamsError, load
 from pipeline.parent import end_with_dvc
+from pipeline.stream_params import Stream
 from pipeline.videos import read_videos
 
 # Of the short side, at the centre: 224 of 256 px, as both papers crop. Not `testing.crop_ratio`,

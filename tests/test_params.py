@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from models import NORMALISATION, build, pretrained
-from pipeline import params
+from pipeline import params, stream_params
 from pipeline.params import ParamsError, load
 
 ROOT = Path(__file__).parents[1]
@@ -261,9 +261,9 @@ def test_the_networks_smallest_crop(changed):
 
 
 def test_what_params_say_of_the_networks_is_so():
-    assert params.PIP_WEIGHTS == tuple(pretrained._PIP_WEIGHTS)
-    assert set(get_args(params.Network.__annotations__["name"])) == set(NORMALISATION)
+    assert stream_params.PIP_WEIGHTS == tuple(pretrained._PIP_WEIGHTS)
+    assert set(get_args(stream_params.Network.__annotations__["name"])) == set(NORMALISATION)
     options = {"classes": 2, "channels": 3, "dropout": 0.0, "weights": "none"}
-    build("cnn_m_2048", crop=params.CNN_M_2048_CROP, **options)
+    build("cnn_m_2048", crop=stream_params.CNN_M_2048_CROP, **options)
     with pytest.raises(RuntimeError, match="too small"):
-        build("cnn_m_2048", crop=params.CNN_M_2048_CROP - 1, **options)
+        build("cnn_m_2048", crop=stream_params.CNN_M_2048_CROP - 1, **options)

@@ -6,7 +6,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from pipeline.learning import augment, sampling, volumes
-from pipeline.params import Stream
+from pipeline.stream_params import Stream
 from pipeline.video import store
 from pipeline.videos import Video
 

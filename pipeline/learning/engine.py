@@ -13,8 +13,8 @@ from tqdm import tqdm
 from models import classifier_of, fold_bn, freeze_bn
 from models.tsn import TSN
 from pipeline.learning import volumes
-from pipeline.params import Training
 from pipeline.progress import progress
+from pipeline.stream_params import Training
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 

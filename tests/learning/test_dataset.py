@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from pipeline import params
+from pipeline import stream_params
 from pipeline.learning import augment, dataset, sampling, volumes
 from pipeline.video import store
 from pipeline.videos import Video
@@ -29,18 +29,18 @@ def stream(source="frames", *, subtract_mean=False, **training):
         "crop_places": "anywhere",
         "freeze_bn": "none",
     }  # fmt: skip
-    return params.Stream(
+    return stream_params.Stream(
         source=source,
-        input=params.Input(
+        input=stream_params.Input(
             length=1 if source == "frames" else 4,
             kind="stack",
             stride=1,
             subtract_mean=subtract_mean,
             crop=32,
         ),
-        network=params.Network(name="resnet18", weights="none", dropout=0.0),
-        training=params.Training(**values | training),
-        testing=params.Testing(frames=3, crops=10, crop_ratio=CROP_RATIO),
+        network=stream_params.Network(name="resnet18", weights="none", dropout=0.0),
+        training=stream_params.Training(**values | training),
+        testing=stream_params.Testing(frames=3, crops=10, crop_ratio=CROP_RATIO),
     )
 
 

@@ -11,7 +11,8 @@ from torch import nn
 from models import NORMALISATION, build
 from models.pretrained import load_pretrained
 from pipeline.learning import augment, dataset, engine, sampling, volumes
-from pipeline.params import Input, load
+from pipeline.params import load
+from pipeline.stream_params import Input
 from pipeline.video import store
 from pipeline.videos import Video
 

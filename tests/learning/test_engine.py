@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.learning import engine, volumes
-from pipeline.params import Training
+from pipeline.stream_params import Training
 
 STD = (50.0, 60.0, 70.0)
 PARAMS = Training(

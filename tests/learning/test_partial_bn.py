@@ -10,7 +10,8 @@ from torch import nn
 
 from models import build
 from pipeline.learning import engine
-from pipeline.params import PIP_WEIGHTS, load
+from pipeline.params import load
+from pipeline.stream_params import PIP_WEIGHTS
 
 TRAINING = replace(
     load(Path(__file__).parents[2] / "params.yaml").streams["temporal"].training,

