@@ -1,9 +1,11 @@
-"""Compare the stage `flow` with its kernel: what reading, quantising, encoding and writing cost.
+"""Compare the stage `flow` with its kernel, and `warped_flow` with `flow`.
+
+What reading, quantising, encoding and writing cost, and what the camera's homography does.
 
 Takes stored frames (``data/frames`` after ``dvc repro decode``), runs the stage on them from
 nothing in a temporary folder, and computes the flow of the same frames, already in memory, with as
-many threads. In turn, so that a busy machine slows both alike. Also the peak memory of a worker on
-a long video of large frames, made here.
+many threads. In turn, so that a busy machine slows all alike. Also the peak memory of a worker on a
+long video of large frames, made here.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import cv2
 import numpy as np
 from common import flow_machine
 
-from pipeline import flow, params, workers
+from pipeline import flow, params, warped_flow, workers
 from pipeline.video import store, tvl1
 from pipeline.videos import read_videos
 
@@ -47,7 +49,7 @@ def main():
     values, project = params.load(), Path.cwd()
     os.environ["PYTHONPATH"] = str(project)
 
-    ratios, rates = [], []
+    ratios, rates, warped_ratios = [], [], []
     for _ in range(args.rounds):
         pairs, kernel = time_kernel(args.frames, values.flow)
         with tempfile.TemporaryDirectory() as scratch:
@@ -55,6 +57,13 @@ def main():
             started = time.perf_counter()
             flow.run(project / args.frames, Path("flow"), values.flow, values.limits)
             stage = time.perf_counter() - started
+            warped = dataclasses.replace(values.warped_flow, compute=True)
+            started = time.perf_counter()
+            warped_flow.run(
+                project / args.frames, Path("flow"), Path("warped_flow"), values.flow, warped,
+                values.limits,
+            )  # fmt: skip
+            warped_ratios.append((time.perf_counter() - started) / stage)
             os.chdir(project)
         ratios.append(kernel / stage)
         rates.append(pairs / stage)
@@ -63,6 +72,7 @@ def main():
         "pairs": pairs,
         "stage_pairs_per_s": statistics.median(rates),
         "share_of_kernel": statistics.median(ratios),
+        "warped_flow_times_flow": statistics.median(warped_ratios),
         "worker_peak_mb_1080p": {f"{n} frames": peak(n, project) for n in (10, 40)},
     }
     print(json.dumps(result, indent=2))
