@@ -9,6 +9,8 @@ initial distribution; here: He's normal for convolutions, N(0, 0.01) for full6 a
 import torch
 from torch import nn
 
+from models.initialise import from_scratch
+
 
 def _lrn() -> nn.Module:
     return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
@@ -43,13 +45,7 @@ class CNNM2048(nn.Module):
         self.full7 = nn.Linear(4096, 2048)
         self.full8 = nn.Linear(2048, classes)
         self.dropout = nn.Dropout(dropout)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01)
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.zeros_(module.bias)
+        from_scratch(self)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Map (N, channels, 224, 224) to (N, 512, 6, 6)."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from models.pretrained import load_exactly
 from models.resnet import ResNet, resnet18, resnet34, resnet50, resnet101
 from models.st_resnet import STResNet
 
@@ -66,20 +67,5 @@ def _image_network(
     except KeyError as missing:
         raise ValueError(f"{stream}: not weights of {name}: no {missing.args[0]}") from None
     network = NETWORKS[name](classes=classes, channels=channels, dropout=dropout)
-    own = network.state_dict()
-    # Files from before PyTorch 0.4.1 don't count batches.
-    state = {k: v for k, v in own.items() if k.endswith(".num_batches_tracked")} | dict(state)
-    wrong = [
-        *(f"{key} is missing" for key in own if key not in state),
-        *(f"{key} is unknown" for key in state if key not in own),
-        *(
-            f"{key} has shape {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
-            for key in own
-            if key in state and state[key].shape != own[key].shape
-        ),
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise ValueError(f"{stream}: not weights of {name}: {'; '.join(wrong[:4])}{more}")
-    network.load_state_dict(state)
+    load_exactly(network, state, name, stream)
     return network

@@ -41,14 +41,27 @@ def load_pretrained(network: nn.Module, name: str, weights: str) -> None:
         state = network.translate(state)
     own = network.state_dict()
     first, last = f"{network.first_conv}.weight", f"{network.head}."
-    for key in own:
-        if key.endswith(".num_batches_tracked"):  # files from before PyTorch 0.4.1 have none
-            state.setdefault(key, own[key])
     for key in [key for key in state if key.startswith(last)]:
         if key in own and own[key].shape != state[key].shape:
             state[key] = own[key]
     if first in state and state[first].shape[1] == 3 != own[first].shape[1]:
         state[first] = inflate_first_conv(state[first], own[first].shape[1])
+    load_exactly(network, state, name, weights)
+
+
+def load_exactly(
+    network: nn.Module, state: dict[str, torch.Tensor], name: str, origin: str
+) -> None:
+    """Load tensors whose keys and shapes must be those of ``network``.
+
+    Raises
+    ------
+    ValueError
+        If they aren't; names ``origin``, the network's ``name`` and the keys.
+    """
+    own = network.state_dict()
+    # Files from before PyTorch 0.4.1 don't count batches.
+    state = {k: v for k, v in own.items() if k.endswith(".num_batches_tracked")} | state
     wrong = [
         *(f"{key} is missing" for key in own if key not in state),
         *(f"{key} is unknown" for key in state if key not in own),
@@ -60,7 +73,7 @@ def load_pretrained(network: nn.Module, name: str, weights: str) -> None:
     ]
     if wrong:
         raise ValueError(
-            f"{weights}: not weights of {name}: {'; '.join(wrong[:4])}"
+            f"{origin}: not weights of {name}: {'; '.join(wrong[:4])}"
             + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
         )
     network.load_state_dict(state)

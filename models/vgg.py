@@ -9,6 +9,8 @@ that any crop from 32 px on takes the same weight files. From scratch: He's norm
 import torch
 from torch import nn
 
+from models.initialise import from_scratch
+
 # Convolutions and their width, up to each pool.
 _STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
@@ -37,13 +39,7 @@ class VGG16(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(4096, classes),
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01)
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.zeros_(module.bias)
+        from_scratch(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (N, channels, H, W) to (N, classes)."""

@@ -7,13 +7,13 @@ in reverse order, quantised alike.
 """
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 
-from pipeline import items, workers
-from pipeline.flow import fields, made_by
+from pipeline import items
+from pipeline.flow_jobs import fields, jobs_of, made_by, with_backend
 from pipeline.out_folder import out_folder
 from pipeline.params import BidirectionalFlow, Flow, Limits, load
 from pipeline.parent import end_with_dvc
@@ -57,24 +57,12 @@ def run(
         print("bidirectional_flow: none, as bidirectional_flow.compute says")
         out.mkdir(parents=True, exist_ok=True)
         return
-    if params.backend == "auto" or not workers.elsewhere():
-        params = replace(params, backend=tvl1.choose(params.backend))
+    params = with_backend(params)
     print(f"bidirectional_flow: TV-L1 backend {params.backend}")
     version = f"tvl1 {tvl1.METHOD_VERSION}, store {store.METHOD_VERSION}, cv {cv2.__version__}"
     videos = read_videos(flow / "videos.csv")
-    jobs = []
-    for video in videos:
-        if video.status == "ok":
-            stored = [store.stored_path(folder, video.video_id) for folder in (frames, flow)]
-            hashes = [items.hash_of(path) for path in stored]
-            jobs.append(
-                items.Job(
-                    video_id=video.video_id,
-                    source=Path(video.path),
-                    key={"sha256": hashes, "params": asdict(params), "version": version},
-                    arguments=(frames, flow, hashes, params, version),
-                )
-            )
+    jobs = jobs_of(videos, frames, flow, settings=asdict(params), arguments=(params,),
+                   version=version)  # fmt: skip
     with out_folder(out) as folder:
         done = items.run_jobs("bidirectional_flow", both_ways, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])

@@ -8,37 +8,19 @@ frame k to frame k+1.
 """
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
-import numpy as np
 
-from pipeline import items, workers
+from pipeline import items
+from pipeline.flow_jobs import fields, made_by, with_backend
 from pipeline.out_folder import out_folder
 from pipeline.params import Flow, Limits, load
 from pipeline.parent import end_with_dvc
 from pipeline.stalls import alive
 from pipeline.video import store, tvl1
 from pipeline.videos import read_videos, with_result, write_videos
-
-
-def fields(
-    frames: store.StoredVideo, params: Flow, *, backward: bool = False
-) -> Iterator[np.ndarray]:
-    """Yield the displacement fields of a video, each of shape (2, H, W), float32 px.
-
-    Field k goes from frame k to frame k+1; ``backward``, from frame k+1 to frame k. Some pairs at a
-    time: memory does not grow with the length of the video.
-    """
-    settings = tvl1.Settings(**asdict(params.tvl1))
-    at_once = tvl1.batch_size(*frames.read(0, grey=True).shape)
-    for first in range(0, len(frames) - 1, at_once):
-        last = min(first + at_once, len(frames) - 1)
-        grey = np.stack([frames.read(i, grey=True) for i in range(first, last + 1)])
-        pairs = (grey[1:], grey[:-1]) if backward else (grey[:-1], grey[1:])
-        yield from tvl1.tvl1_pairs(*pairs, settings, params.backend)
 
 
 def flow_video(
@@ -84,16 +66,6 @@ def given_flow(
         raise items.Excluded(str(error)) from None
 
 
-def made_by(sha256: str | list[str], params: Flow, version: str) -> dict:
-    """Say what made a video's flow: kept beside it, where others find its bound."""
-    return {
-        "source_sha256": sha256,
-        "settings": asdict(params),
-        "method": version,
-        "units": f"code c is (c - 127.5) * {2 * params.bound}/255 px",
-    }
-
-
 def run(frames: Path, out: Path, params: Flow, limits: Limits) -> None:
     """Compute the flow of all usable videos of ``frames`` into ``out``."""
     videos = read_videos(frames / "videos.csv")
@@ -103,8 +75,7 @@ def run(frames: Path, out: Path, params: Flow, limits: Limits) -> None:
         make, version = given_flow, f"given, store {store.METHOD_VERSION}"
         sources = [(Path(video.path), video.sha256) for video in usable]
     else:
-        if params.backend == "auto" or not workers.elsewhere():
-            params = replace(params, backend=tvl1.choose(params.backend))
+        params = with_backend(params)
         print(f"flow: TV-L1 backend {params.backend}")
         make = flow_video
         version = f"tvl1 {tvl1.METHOD_VERSION}, store {store.METHOD_VERSION}, cv {cv2.__version__}"

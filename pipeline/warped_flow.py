@@ -12,14 +12,15 @@ quantisation, of which displacements past the bound lose all.
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from pipeline import items, workers
+from pipeline import items
+from pipeline.flow_jobs import jobs_of, made_by, with_backend
 from pipeline.out_folder import out_folder
 from pipeline.params import Flow, Limits, WarpedFlow, load
 from pipeline.parent import end_with_dvc
@@ -102,11 +103,8 @@ def warp_video(
     params: Flow, warped: WarpedFlow, version: str,
 ) -> int:  # fmt: skip
     """Compute one video's warped flow into ``folder``; return the number of fields."""
-    made_by = {
-        "source_sha256": hashes,
+    told = made_by(hashes, params, version) | {
         "settings": asdict(params) | {"warped_flow": _method(warped)},
-        "method": version,
-        "units": f"code c is (c - 127.5) * {2 * params.bound}/255 px",
         "pairs_without_homography": 0,
     }
     with (
@@ -115,8 +113,8 @@ def warp_video(
     ):
         return store.write_video(
             folder, video_id,
-            alive(warped_codes(frames, flow, params, warped, made_by)), store.FLOW,
-            store=params.store, quality=params.jpeg_quality, made_by=made_by,
+            alive(warped_codes(frames, flow, params, warped, told)), store.FLOW,
+            store=params.store, quality=params.jpeg_quality, made_by=told,
         )  # fmt: skip
 
 
@@ -130,29 +128,15 @@ def run(
         return
     videos = read_videos(flow / "videos.csv")
     if params.backend != "given":  # then nothing is computed anew
-        if params.backend == "auto" or not workers.elsewhere():
-            params = replace(params, backend=tvl1.choose(params.backend))
+        params = with_backend(params)
     print(f"warped_flow: {warped.mode}, TV-L1 backend {params.backend}")
     version = (
         f"camera {camera.METHOD_VERSION}, tvl1 {tvl1.METHOD_VERSION}, "
         f"store {store.METHOD_VERSION}, cv {cv2.__version__}"
     )
     settings = {"flow": asdict(params), "warped_flow": _method(warped)}
-    jobs = []
-    for video in videos:
-        if video.status == "ok":
-            hashes = [
-                items.hash_of(store.stored_path(folder, video.video_id))
-                for folder in (frames, flow)
-            ]
-            jobs.append(
-                items.Job(
-                    video_id=video.video_id,
-                    source=Path(video.path),
-                    key={"sha256": hashes, "params": settings, "version": version},
-                    arguments=(frames, flow, hashes, params, warped, version),
-                )
-            )
+    jobs = jobs_of(videos, frames, flow, settings=settings, arguments=(params, warped),
+                   version=version)  # fmt: skip
     with out_folder(out) as folder:
         done = items.run_jobs("warped_flow", warp_video, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
