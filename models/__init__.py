@@ -96,6 +96,38 @@ def freeze_bn(network: nn.Module, which: str) -> None:
         layer.requires_grad_(False)
 
 
+def freeze_up_to(network: nn.Module, name: str) -> list[nn.Module]:
+    """Freeze a part of a network and all that comes before it; its normalisation is for the caller.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Names its parts in the order in which they are run.
+    name : str
+        As in ``network.named_modules()``: ``layer2``, ``features.16``.
+
+    Returns
+    -------
+    list of nn.Module
+        The batch normalisations among them: call their ``.eval()`` after every ``.train()``.
+
+    Raises
+    ------
+    ValueError
+        If it has no such part; names those it has.
+    """
+    names = [one for one, _ in network.named_modules()]
+    if not name or name not in names:
+        parts = ", ".join(one for one, _ in network.named_children())
+        raise ValueError(f"frozen_up_to: got {name!r}, expected a part of the network: {parts}")
+    last = max(i for i, one in enumerate(names) if one == name or one.startswith(f"{name}."))
+    before = [module for _, module in list(network.named_modules())[: last + 1]]
+    for module in before:
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)
+    return [module for module in before if isinstance(module, nn.BatchNorm2d)]
+
+
 def fold_bn(network: nn.Module) -> nn.Module:
     """Fold each batch normalisation into the convolution before it, in place, for inference.
 

@@ -6,6 +6,8 @@ testing, whatever the consensus, the scores of a clip's 25 snippets are averaged
 there are no more than K learned weights to apply to them.
 """
 
+from contextlib import nullcontext
+
 import torch
 from torch import nn
 
@@ -15,16 +17,16 @@ from models import classifier_of
 class Average(nn.Module):
     """Mean over the snippets."""
 
-    def forward(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Map logits (N, K, classes) to (N, classes); features (N, K, D) are not looked at."""
+    def forward(self, logits: torch.Tensor, features: None = None) -> torch.Tensor:
+        """Map logits (N, K, classes) to (N, classes)."""
         return logits.mean(1)
 
 
 class Max(nn.Module):
     """Maximum over the snippets, of each class by itself."""
 
-    def forward(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Map logits (N, K, classes) to (N, classes); features (N, K, D) are not looked at."""
+    def forward(self, logits: torch.Tensor, features: None = None) -> torch.Tensor:
+        """Map logits (N, K, classes) to (N, classes)."""
         return logits.amax(1)
 
 
@@ -35,8 +37,8 @@ class TopK(nn.Module):
         super().__init__()
         self.k = k
 
-    def forward(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Map logits (N, K, classes) to (N, classes); features (N, K, D) are not looked at."""
+    def forward(self, logits: torch.Tensor, features: None = None) -> torch.Tensor:
+        """Map logits (N, K, classes) to (N, classes)."""
         return logits.topk(self.k, 1).values.mean(1)
 
 
@@ -47,8 +49,8 @@ class Weighted(nn.Module):
         super().__init__()
         self.omega = nn.Parameter(torch.full((segments,), 1 / segments))
 
-    def forward(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Map logits (N, K, classes) to (N, classes); features (N, K, D) are not looked at."""
+    def forward(self, logits: torch.Tensor, features: None = None) -> torch.Tensor:
+        """Map logits (N, K, classes) to (N, classes)."""
         return torch.einsum("nkc,k->nc", logits, self.omega)
 
 
@@ -100,8 +102,11 @@ class TSN(nn.Module):
     def forward(self, snippets: torch.Tensor) -> torch.Tensor:
         """Map snippets (N, K, C, H, W) to the segmental consensus (N, classes)."""
         taken = []  # what the classifier takes: the features, in training after dropout
-        classifier = classifier_of(self.network)
-        with classifier.register_forward_pre_hook(lambda _, given: taken.extend(given)):
-            logits = self.network(snippets.flatten(0, 1))
-        logits, features = (x.unflatten(0, snippets.shape[:2]) for x in (logits, *taken))
+        looks = isinstance(self.consensus, Attention)
+        hook = lambda _, given: taken.extend(given)  # noqa: E731
+        with (
+            classifier_of(self.network).register_forward_pre_hook(hook) if looks else nullcontext()
+        ):
+            logits = self.network(snippets.flatten(0, 1)).unflatten(0, snippets.shape[:2])
+        features = taken[0].unflatten(0, snippets.shape[:2]) if looks else None
         return self.consensus(logits, features)

@@ -114,8 +114,7 @@ def run(weights: Path, out: Path) -> None:
     """
     if out.suffix.lower() != ".png":
         raise ValueError(f"{out}: got another ending, expected .png")
-    _, state = read_weights(weights)
-    filters = first_filters(state)
+    filters = first_filters(read_weights(weights).state)
     if filters is None:
         raise ValueError(f"{weights}: got no convolution, expected a network's weights")
     count, channels, height, width = filters.shape

@@ -32,7 +32,7 @@ from pipeline.progress import progress, ticking
 from pipeline.whole_file import whole_file
 
 
-def _root() -> Path:
+def root() -> Path:
     """Find the store: the project's own, also from an experiment that ``dvc queue`` runs.
 
     Those run in ``<root>/.dvc/tmp/exps/<name>``, which DVC removes afterwards.
@@ -120,8 +120,8 @@ def run_jobs(
     """
     with _locked(method) as store:
         out.mkdir(parents=True, exist_ok=True)
-        items = {job.video_id: store / _digest(job) for job in jobs}
-        _note_used(store, items.values())
+        items = {job.video_id: store / digest(job.key) for job in jobs}
+        note_used(store, items.values())
         todo: dict[Path, list[Job]] = {}
         done: dict[str, Done] = {}
         for job in jobs:
@@ -196,23 +196,36 @@ def _absolute(job: Job) -> tuple:
     return tuple(x.absolute() if isinstance(x, Path) else x for x in job.arguments)
 
 
-def _digest(job: Job) -> str:
-    return hashlib.sha256(json.dumps(job.key, sort_keys=True).encode()).hexdigest()[:40]
+def digest(key: dict) -> str:
+    """Hash all that bears on a result: the name of an item."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def store_of(method: str) -> Path:
+    """Make one method's part of the store."""
+    store = root() / method
+    store.mkdir(parents=True, exist_ok=True)
+    (root() / ".gitignore").write_text("*\n", encoding="utf-8")
+    return store
+
+
+@contextmanager
+def waiting(path: Path, who: str, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold a lock; say so if another run has it."""
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{who}: waiting for another run of this stage to end", flush=True)
+            fcntl.flock(lock, kind)
+        yield
 
 
 @contextmanager
 def _locked(method: str) -> Iterator[Path]:
     """Hold one method's part of the store: a stage left running by a killed ``dvc`` goes first."""
-    root = _root()
-    store = root / method
-    store.mkdir(parents=True, exist_ok=True)
-    (root / ".gitignore").write_text("*\n", encoding="utf-8")
-    with (root / f"{method}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{method}: waiting for another run of this stage to end", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    store = store_of(method)
+    with waiting(store.with_suffix(".lock"), method):
         _remove_half_made(store)
         try:
             yield store
@@ -277,7 +290,8 @@ def _finish(item: Path, job: Job, out: Path, *, reused: bool) -> Done:
     return Done(job.source, told["frames"], told["reason"], reused)
 
 
-def _note_used(store: Path, used: Iterable[Path]) -> None:
+def note_used(store: Path, used: Iterable[Path]) -> None:
+    """Put down which items the last run used: those that :func:`prune` leaves."""
     names = sorted({item.name for item in used})
     with whole_file(store / "used.txt") as scratch:
         scratch.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
@@ -285,7 +299,7 @@ def _note_used(store: Path, used: Iterable[Path]) -> None:
 
 def prune() -> None:
     """Remove the items that the last run of their stage didn't use; print what that freed."""
-    for store in sorted(path for path in _root().glob("*") if path.is_dir()):
+    for store in sorted(path for path in root().glob("*") if path.is_dir()):
         with _locked(store.name):
             noted = store / "used.txt"
             used = set(noted.read_text("utf-8").split()) if noted.exists() else set()
@@ -299,6 +313,10 @@ def prune() -> None:
                     freed, shared = freed + size * (links == 1), shared + size * (links > 1)
                 _remove(item)
                 count += 1
+            for file in [*store.glob("*.pt"), *store.glob("*.lock")]:  # of trainings
+                if file.stem not in used:
+                    freed += file.stat().st_size
+                    file.unlink()
             print(
                 f"{store.name}: removed {count} items, kept {len(used)}; freed {freed / 1e6:.1f} "
                 f"MB" + (f", {shared / 1e6:.1f} MB more with `dvc gc`" if shared else "")

@@ -79,10 +79,11 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much may go wrong with single videos: ``limits``, for decode and all flow."""
+    """How much may go wrong with single videos: ``limits``, for decode, all flow and training."""
 
     stalled_seconds: Annotated[float, Bounds(0.1, 1e6)]
     max_excluded: Fraction
+    max_untaught: Fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +144,17 @@ class BidirectionalFlow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Where and how exactly networks are trained: ``engine``."""
+
+    processes: Whole
+    precision: Literal["float32", "bfloat16", "float16"]
+    compile: bool
+    deterministic: bool
+    checkpoint_every: Count
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fuse:
     """The streams' scores to one answer: ``fuse``."""
 
@@ -177,6 +189,7 @@ class Params:
     flow: Flow
     warped_flow: WarpedFlow
     bidirectional_flow: BidirectionalFlow
+    engine: Engine
     streams: dict[Name, Stream]
     fuse: Fuse
 
@@ -216,6 +229,12 @@ class Params:
                 raise ParamsError(
                     f"streams.{name}.source: got {stream.source}, expected {stream.source}.compute "
                     f"to be true then"
+                )
+            watched = stream.training.patience or stream.training.keep == "best"
+            if watched and self.dataset.val_fraction == 0 and self.dataset.format != "csv":
+                raise ParamsError(
+                    f"streams.{name}.training: patience and keep best need validation clips, "
+                    f"expected dataset.val_fraction above 0"
                 )
             check_stream(f"streams.{name}", stream)
 

@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import DataLoader
 
 from models import NORMALISATION, build
 from pipeline import SUBSETS
-from pipeline.learning import dataset, engine
+from pipeline.learning import dataset
+from pipeline.learning.loading import loader, one_line
 from pipeline.learning.scores import Scores, write_scores
+from pipeline.learning.scoring import score_views
 from pipeline.learning.weights import read_weights
 from pipeline.params import ParamsError, load
 from pipeline.parent import end_with_dvc
@@ -38,7 +39,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
     videos = [video for video in listed if video.status == "ok"]
     if not videos:
         raise ValueError(f"{source}/videos.csv: got no usable clip, expected some to score")
-    classes, state = read_weights(weights)
+    classes, state, _ = read_weights(weights)
     if classes != dataset.class_names(listed):
         raise ValueError(
             f"{weights}: got weights of other classes than {source}/videos.csv has, expected the "
@@ -64,8 +65,8 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
         source, videos, stream, mean, snippets=stream.testing.frames, crops=stream.testing.crops,
         crop_ratio=stream.testing.crop_ratio,
     )  # fmt: skip
-    loader = DataLoader(clips, batch_size=None, num_workers=engine.loader_workers())
-    answers = engine.score_views(network, loader, std=dataset.deviations(stream, std))
+    read = loader(clips, batch_size=None)
+    answers = score_views(network, read, std=dataset.deviations(stream, std))
     bar = progress(answers, desc=f"score {name}", total=len(videos), unit="video")
     logits, probs = map(np.stack, zip(*bar, strict=True))
     scores = Scores(
@@ -106,7 +107,7 @@ def main() -> None:
         run(args.source, args.weights, args.out, name=args.stream,
             stream=params.streams[args.stream])  # fmt: skip
     except (ValueError, OSError, RuntimeError) as error:
-        raise SystemExit(f"score: {engine.one_line(error)}") from None
+        raise SystemExit(f"score: {one_line(error)}") from None
 
 
 if __name__ == "__main__":

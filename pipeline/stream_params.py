@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pipeline.strict import Bounds, Count, Fraction, NonNegative, ParamsError, Positive, Whole
+from pipeline.strict import (
+    Bounds,
+    Count,
+    Fraction,
+    Name,
+    NonNegative,
+    ParamsError,
+    Positive,
+    Whole,
+)
 
 # models/ knows both; they stand here too so that params are checked without torch.
 PIP_WEIGHTS = ("efficientnet_lite0",)
@@ -32,21 +41,19 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """One stream's optimisation: ``streams.<stream>.training``."""
+class Optimisation:
+    """How a network learns, whatever it sees."""
 
     lr_scale: Positive
     head_lr_scale: Positive
     bias_lr_scale: Positive
     first_conv_lr_scale: Positive
-    trained: Literal["all", "classifier"]
-    segments: Count
-    consensus: Literal["average", "max", "weighted", "top_k", "attention"]
-    top_k: Count
     epochs: Count
     epoch_batches: Whole
     sampling: Literal["shuffle", "class_uniform"]
     batch: Count
+    passes: Count
+    optimiser: Literal["sgd", "adamw"]
     momentum: Annotated[float, Bounds(0, 0.999)]
     weight_decay: NonNegative
     schedule: Literal["cosine", "steps"]
@@ -54,6 +61,22 @@ class Training:
     gamma: Fraction
     warmup: Fraction
     clip_norm: NonNegative
+    label_smoothing: Annotated[float, Bounds(0, 0.99)]
+    ema_decay: Annotated[float, Bounds(0, 0.999999)]
+    patience: Whole
+    keep: Literal["last", "best"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Optimisation):
+    """One stream's training: ``streams.<stream>.training``."""
+
+    trained: Literal["all", "classifier"]
+    frozen_up_to: str
+    auxiliary: tuple[Name, ...]
+    segments: Count
+    consensus: Literal["average", "max", "weighted", "top_k", "attention"]
+    top_k: Count
     scale_jitter: tuple[Annotated[float, Bounds(0.1, 1)], ...]
     crop_places: Literal["anywhere", "five", "thirteen"]
     flip: bool
@@ -133,14 +156,25 @@ def check_stream(at: str, stream: Stream) -> None:
             f"{at}.training.top_k: got {training.top_k}, expected at most training.segments, "
             f"{training.segments}"
         )
-    steps, jitter = training.milestones, training.scale_jitter
-    if list(steps) != sorted(set(steps)) or any(step >= training.epochs for step in steps):
-        raise ParamsError(
-            f"{at}.training.milestones: got {list(steps)}, expected epochs in rising order, below "
-            f"training.epochs"
-        )
+    jitter = training.scale_jitter
     if not jitter or list(jitter) != sorted(set(jitter)):
         raise ParamsError(
             f"{at}.training.scale_jitter: got {list(jitter)}, expected one or more shares in "
             f"rising order"
+        )
+    check_optimisation(f"{at}.training", training)
+
+
+def check_optimisation(at: str, params: Optimisation) -> None:
+    """Check what no single key of a training can say; ``at`` is the path of its section."""
+    steps = params.milestones
+    if list(steps) != sorted(set(steps)) or any(step >= params.epochs for step in steps):
+        raise ParamsError(
+            f"{at}.milestones: got {list(steps)}, expected epochs in rising order, below "
+            f"training.epochs"
+        )
+    if params.passes > params.batch:
+        raise ParamsError(
+            f"{at}.passes: got {params.passes}, expected at most the clips of a batch, "
+            f"{params.batch}"
         )

@@ -6,25 +6,32 @@ averaged or otherwise made one (``consensus``), are trained by SGD with momentum
 one segment is Two-Stream's way). Validation takes the same consensus of as many snippets, where
 testing averages the logits of all views (see :mod:`models.tsn`).
 
+A training that is killed goes on from its last checkpoint, and ends with the same bytes; what has
+been trained before, from the same frames or flow with the same params, is taken from the item store
+(see :mod:`pipeline.learning.checkpoints`). ``torchrun`` or ``engine.processes`` train on several
+GPUs.
+
 The papers count iterations: ``epoch_batches`` says how many make an epoch. Two-Stream draws clips
 uniformly over classes (``sampling: class_uniform``); by default an epoch shows every clip once.
 """
 
 import argparse
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
 
 from models import NORMALISATION, build
-from pipeline.learning import dataset, engine
-from pipeline.learning.curves import write_curve
-from pipeline.learning.epochs import EpochSampler
-from pipeline.params import ParamsError, load
+from pipeline.learning import checkpoints, dataset, devices
+from pipeline.learning.engine import Interrupted
+from pipeline.learning.loading import one_line
+from pipeline.learning.tasks import SnippetTask
+from pipeline.learning.training import train_once
+from pipeline.learning.weights import write_weights
+from pipeline.params import Params, ParamsError, load
 from pipeline.parent import end_with_dvc
-from pipeline.stream_params import Stream
-from pipeline.videos import read_videos
+from pipeline.videos import Video, read_videos
 
 # Of the short side, at the centre: 224 of 256 px, as both papers crop. Not `testing.crop_ratio`,
 # which must not retrain a stream.
@@ -32,68 +39,90 @@ _VALIDATION_CROP = 0.875
 
 
 def run(
-    source: Path, weights: Path, curve: Path, *, name: str, stream: Stream, lr: float, seed: int
+    source: Path,
+    weights: Path,
+    curve: Path,
+    *,
+    name: str,
+    params: Params,
 ) -> None:
     """Train one stream on the subset ``train`` of ``source``.
 
     Raises
     ------
     ValueError
-        If fewer than two classes have a usable clip to train on.
+        If classes have no usable clip to train on.
     """
     started = time.monotonic()
+    stream, engine, lr, seed = params.streams[name], params.engine, params.lr, params.seed
     videos = read_videos(source / "videos.csv")
     classes = dataset.class_names(videos)
     usable = [video for video in videos if video.status == "ok"]
     training, val = ([v for v in usable if v.subset == subset] for subset in ("train", "val"))
+    check_classes(source, classes, training, params.limits.max_untaught)
+    mean, std = NORMALISATION[stream.network.name]
+    std = dataset.deviations(stream, std)
+    clips = dataset.TrainingClips(source, training, stream, mean, seed=seed)
+    views = dataset.TestingClips(source, val, stream, mean, snippets=stream.training.segments,
+                                 crops=1, crop_ratio=_VALIDATION_CROP)  # fmt: skip
+
+    def make() -> SnippetTask:
+        torch.manual_seed(seed)
+        network = build(
+            stream.network.name, classes=len(classes), channels=dataset.channels_of(stream),
+            crop=stream.input.crop, dropout=stream.network.dropout, weights=stream.network.weights,
+        )  # fmt: skip
+        return SnippetTask(network, stream.training, std, (len(classes),))
+
+    told = {**asdict(stream), "lr": lr, "seed": seed, "engine": asdict(engine)}
+    del told["testing"], told["engine"]["checkpoint_every"]
+    about = {**told, "channels": dataset.channels_of(stream), "mean": mean, "std": std}
+    key = {"data": checkpoints.fingerprint(source), "code": checkpoints.code_hash(), **told}
+    reused = train_once(
+        make, clips, views, name=name, labels=[video.label for video in training],
+        params=stream.training, engine=engine, lr=lr * stream.training.lr_scale, seed=seed, key=key,
+        weights=weights, curve=curve,
+        write=lambda task, path: write_weights(path, task.model.network, classes, about),
+    )  # fmt: skip
+    if devices.place().rank == 0:
+        print(
+            f"train {name}: {len(clips)} clips, {stream.training.epochs} epochs, "
+            + ("trained before" if reused else f"{time.monotonic() - started:.1f} s")
+        )
+
+
+def check_classes(
+    source: Path, classes: list[str], training: list[Video], max_untaught: float
+) -> None:
+    """Refuse clips that can't be trained on; ``max_untaught`` is of the classes.
+
+    Raises
+    ------
+    ValueError
+        If too many classes have no clip, fewer than two have one, or a label isn't the number of a
+        class.
+    """
     taught = {video.class_name for video in training}
     if len(taught) < 2:
         raise ValueError(
             f"{source}/videos.csv: got usable clips in the subset train of {len(taught)} of "
             f"{len(classes)} classes, expected some of two or more"
         )
-    if untaught := [class_name for class_name in classes if class_name not in taught]:
-        print(f"{name}: no usable train clip of the classes: {', '.join(untaught)}")
-    mean, std = NORMALISATION[stream.network.name]
-    torch.manual_seed(seed)
-    network = build(
-        stream.network.name,
-        classes=len(classes),
-        channels=dataset.channels_of(stream),
-        crop=stream.input.crop,
-        dropout=stream.network.dropout,
-        weights=stream.network.weights,
-    )
-    clips = dataset.TrainingClips(source, training, stream, mean, seed=seed)
-    loaders, batch = engine.loader_workers(), stream.training.batch
-    size = batch * stream.training.epoch_batches or len(clips)
-    views = dataset.TestingClips(source, val, stream, mean, snippets=stream.training.segments,
-                                 crops=1, crop_ratio=_VALIDATION_CROP)  # fmt: skip
-
-    def epoch_loader(epoch: int) -> DataLoader:
-        draws = EpochSampler([video.label for video in training], size=size, seed=seed,
-                             by=stream.training.sampling, epoch=epoch)  # fmt: skip
-        return DataLoader(clips, batch, sampler=draws, num_workers=loaders)
-
-    rows = engine.train(
-        network,
-        epoch_loader,
-        DataLoader(views, batch, num_workers=loaders) if val else None,
-        clips=size,
-        lr=lr * stream.training.lr_scale,
-        std=dataset.deviations(stream, std),
-        params=stream.training,
-        seed=seed,
-        label=name,
-    )
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-    torch.save({"classes": classes, "state_dict": state}, weights)
-    write_curve(curve, rows)
-    print(
-        f"train {name}: {len(clips)} clips, {stream.training.epochs} epochs of {size} draws in "
-        f"{time.monotonic() - started:.1f} s"
-    )
+    for video in training:
+        if video.label >= len(classes):
+            raise ValueError(
+                f"{source}/videos.csv: got label {video.label} of {video.video_id}, expected one "
+                f"below the number of classes, {len(classes)}"
+            )
+    untaught = [class_name for class_name in classes if class_name not in taught]
+    if untaught:
+        told = f"no usable clip in the subset train of the classes {', '.join(untaught)}"
+        if len(untaught) > max_untaught * len(classes):
+            raise ValueError(
+                f"{source}/videos.csv: got {told}, expected some of each, or limits.max_untaught "
+                f"of at least {len(untaught) / len(classes):.3g}"
+            )
+        print(f"{source}: {told}")
 
 
 def main() -> None:
@@ -109,10 +138,12 @@ def main() -> None:
         params = load()
         if args.stream not in params.streams:
             raise ParamsError(f"streams: no {args.stream!r} among {sorted(params.streams)}")
-        run(args.source, args.weights, args.curve, name=args.stream,
-            stream=params.streams[args.stream], lr=params.lr, seed=params.seed)  # fmt: skip
+        devices.launch(params.engine.processes)
+        run(args.source, args.weights, args.curve, name=args.stream, params=params)
+    except Interrupted as stopped:
+        raise SystemExit(f"train: {stopped}") from None
     except (ValueError, OSError, RuntimeError) as error:
-        raise SystemExit(f"train: {engine.one_line(error)}") from None
+        raise SystemExit(f"train: {one_line(error)}") from None
 
 
 if __name__ == "__main__":

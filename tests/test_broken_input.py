@@ -256,7 +256,7 @@ def run_stages(root, lists=None):
     )  # fmt: skip
     index.run(root, lists or root, Path("index"), dataset)
     settings = Decode(short_side=48, store="hdf5", jpeg_quality=95)
-    limits = Limits(stalled_seconds=120, max_excluded=1.0)
+    limits = Limits(stalled_seconds=120, max_excluded=1.0, max_untaught=0.0)
     decode.run(Path("index"), Path("frames"), settings, limits)
     rows = read_videos(Path("frames/videos.csv"))
     assert len({row.video_id.casefold() for row in rows}) == len(rows)

@@ -24,7 +24,7 @@ def saved(path, weight=None, *, name="resnet18", channels=3):
     network = make(name, channels)
     if weight is not None:
         network.get_submodule(network.first_conv).weight.data = torch.as_tensor(weight)
-    torch.save({"classes": ["a", "b"], "state_dict": network.state_dict()}, path)
+    torch.save({"classes": ["a", "b"], "state_dict": network.state_dict(), "about": {}}, path)
     return path
 
 
@@ -139,20 +139,36 @@ def test_the_first_convolution_of_every_network_is_found(name, channels):
     [
         (None, "f.png", "w.pt: no such file, expected weights written by the stage train"),
         ("hello", "f.png", "w.pt: not a file of tensors"),
-        ({"conv1.weight": torch.zeros(4, 3, 3, 3)}, "f.png", "w.pt: no classes and state_dict"),
-        ({"classes": [], "state_dict": []}, "f.png", "w.pt: no classes and state_dict"),
-        ({"classes": [], "state_dict": {}}, "f.png", "w.pt: got no convolution"),
         (
-            {"classes": [], "state_dict": {"c.weight": torch.zeros(4, 5, 3, 3)}},
+            {"conv1.weight": torch.zeros(4, 3, 3, 3)},
+            "f.png",
+            "w.pt: no classes, state_dict and about",
+        ),
+        (
+            {"classes": [], "about": {}, "state_dict": []},
+            "f.png",
+            "w.pt: no classes, state_dict and about",
+        ),
+        ({"classes": [], "about": {}, "state_dict": {}}, "f.png", "w.pt: got no convolution"),
+        (
+            {"classes": [], "about": {}, "state_dict": {"c.weight": torch.zeros(4, 5, 3, 3)}},
             "f.png",
             "w.pt: got first filters over 5 channels, expected 3",
         ),
         (
-            {"classes": [], "state_dict": {"c.weight": torch.full((4, 2, 3, 3), torch.nan)}},
+            {
+                "classes": [],
+                "about": {},
+                "state_dict": {"c.weight": torch.full((4, 2, 3, 3), torch.nan)},
+            },
             "f.png",
             "w.pt: got first filters that are not finite",
         ),
-        ({"classes": [], "state_dict": {}}, "f.jpg", "f.jpg: got another ending, expected .png"),
+        (
+            {"classes": [], "about": {}, "state_dict": {}},
+            "f.jpg",
+            "f.jpg: got another ending, expected .png",
+        ),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, monkeypatch, content, out, said):

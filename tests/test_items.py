@@ -14,7 +14,7 @@ from pipeline import items
 from pipeline.out_folder import out_folder
 from pipeline.params import Limits
 
-LIMITS = Limits(stalled_seconds=60.0, max_excluded=1.0)
+LIMITS = Limits(stalled_seconds=60.0, max_excluded=1.0, max_untaught=0.0)
 
 
 def write_text(folder, video_id, text, log):
@@ -115,7 +115,7 @@ def whole(tmp_path):
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_one_bad_video_is_one_row(stage, tmp_path, monkeypatch, text, reason, workers):
     monkeypatch.setenv("PIPELINE_WORKERS", workers)
-    limits = Limits(stalled_seconds=2.0, max_excluded=0.5)
+    limits = Limits(stalled_seconds=2.0, max_excluded=0.5, max_untaught=0.0)
     texts = {"a": "one", "b": text, "c": "three", "d": "four"}
     done, _ = stage(texts, limits=limits)
     assert {name: one.reason for name, one in done.items()} == {
@@ -144,11 +144,11 @@ def test_a_full_disk_stops_the_stage_and_loses_nothing(stage, tmp_path):
 def test_too_many_exclusions_are_an_error_and_lose_nothing(stage):
     texts = {"a": "one", "b": "bad", "c": "bad"}
     done, _ = stage(texts)
-    limits = Limits(stalled_seconds=60.0, max_excluded=0.6)
+    limits = Limits(stalled_seconds=60.0, max_excluded=0.6, max_untaught=0.0)
     said = r"^2 of 3 videos are excluded, .*; the first: bad: not good; all of them: o/videos\.csv$"
     with pytest.raises(RuntimeError, match=said):
         items.refuse_too_many(Path("o"), done, limits)
-    items.refuse_too_many(Path("o"), done, replace(limits, max_excluded=0.7))
+    items.refuse_too_many(Path("o"), done, replace(limits, max_excluded=0.7, max_untaught=0.0))
     done, worked = stage(texts, out="again")
     assert worked == []
     assert [one.reason for one in done.values()] == ["", "not good", "not good"]

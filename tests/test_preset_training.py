@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline import score, train
-from pipeline.params import load
+from pipeline.params import BidirectionalFlow, load
 from pipeline.video import store
 from pipeline.videos import Video, write_videos
 
@@ -63,8 +63,17 @@ def test_two_iterations_and_one_view(tmp_path, monkeypatch, sources, stream):
         testing=replace(stream.testing, frames=1, crops=1),
     )
     source = sources / stream.source
-    train.run(source, tmp_path / "w.pt", tmp_path / "c.csv", name="one", stream=stream, lr=1e-4,
-              seed=0)  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    shipped = PRESETS["tsn_ucf101"]  # it computes warped flow
+    fuse = replace(shipped.fuse, streams=("one",), weights={"one": 1.0})
+    params = replace(
+        shipped,
+        bidirectional_flow=BidirectionalFlow(compute=True),
+        streams={"one": stream},
+        fuse=fuse,
+        lr=1e-4,
+    )
+    train.run(source, tmp_path / "w.pt", tmp_path / "c.csv", name="one", params=params)
     score.run(source, tmp_path / "w.pt", tmp_path / "one.h5", name="one", stream=stream)
     with h5py.File(tmp_path / "one.h5") as file:
         assert file["logits"].shape == (4, 2) and np.isfinite(file["logits"][:]).all()

@@ -133,36 +133,28 @@ def test_a_restart_ends_with_the_same_bytes(project):
     assert {path.name: path.read_bytes() for path in Path("anew").iterdir()} == first
 
 
-def train_without(tmp_path, monkeypatch, *excluded):
-    """Start to train on three classes of one clip, some of which decode has excluded."""
-    statuses = {c: "excluded" if c in excluded else "ok" for c in ("run", "jump", "swim")}
-    rows = [
+def train_without(tmp_path, *excluded, max_untaught=0.0):
+    """Check three classes of one clip to train on, some of which decode has excluded."""
+    training = [
         Video(video_id=name, path=name, dataset="d", class_name=name, label=label, subset="train",
-              sha256="0", status=status, reason="damaged" if status != "ok" else "")
-        for label, (name, status) in enumerate(statuses.items())
+              sha256="0", status="ok", reason="")
+        for label, name in enumerate(("run", "jump", "swim")) if name not in excluded
     ]  # fmt: skip
-    write_videos(tmp_path / "videos.csv", rows)
-    shown = []
-    monkeypatch.setattr(
-        train.engine, "train", lambda network, *_, **__: shown.append(network) or []
-    )
-    stream = PARAMS.streams["spatial"]
-    stream = replace(stream, network=replace(stream.network, name="resnet18", weights="none"))
-    train.run(tmp_path, tmp_path / "w.pt", tmp_path / "c.csv", name="rgb", stream=stream, lr=0.1,
-              seed=0)  # fmt: skip
-    return shown[0]
+    train.check_classes(tmp_path, ["run", "jump", "swim"], training, max_untaught)
 
 
-def test_a_class_whose_training_clips_were_all_excluded_is_named(tmp_path, monkeypatch, capsys):
-    network = train_without(tmp_path, monkeypatch, "jump")
-    assert network.fc.out_features == 3
-    assert "rgb: no usable train clip of the classes: jump\n" in capsys.readouterr().out
-    train_without(tmp_path, monkeypatch)
-    assert "no usable train clip" not in capsys.readouterr().out
+def test_a_class_whose_training_clips_were_all_excluded_is_named(tmp_path, capsys):
+    told = "no usable clip in the subset train of the classes jump"
+    expected = f"{told}, expected some of each, or limits.max_untaught of at least 0.333"
+    with pytest.raises(ValueError, match=expected):
+        train_without(tmp_path, "jump", max_untaught=0.3)
+    train_without(tmp_path, "jump", max_untaught=0.334)
+    assert f"{told}\n" in capsys.readouterr().out
+    train_without(tmp_path)
+    assert not capsys.readouterr().out
 
 
-def test_one_class_left_to_train_on_is_an_error(tmp_path, monkeypatch):
+def test_one_class_left_to_train_on_is_an_error(tmp_path):
     expected = r"videos\.csv: got usable clips in the subset train of 1 of 3 classes, expected"
     with pytest.raises(ValueError, match=expected):
-        train_without(tmp_path, monkeypatch, "jump", "swim")
-    assert not (tmp_path / "w.pt").exists()
+        train_without(tmp_path, "jump", "swim", max_untaught=1.0)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from models import NORMALISATION, build
-from models.tsn import TSN
-from pipeline.learning import augment, dataset, engine
+from pipeline.learning import augment, dataset, optimise
+from pipeline.learning.tasks import SnippetTask
 from pipeline.params import load
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def test_schedules_in_iterations(name, stream):
     assert [training.epoch_batches * milestone for milestone in training.milestones] == drops
     assert training.epoch_batches * training.epochs == stop
     for iteration, tenths in ((0, 0), (drops[0] - 1, 0), (drops[0], 1), (drops[1], 2)):
-        factor = engine.rate_factor(iteration / training.epoch_batches, training)
+        factor = optimise.rate_factor(iteration / training.epoch_batches, training)
         assert factor == pytest.approx(0.1**tenths)
 
 
@@ -136,11 +136,11 @@ def test_each_stream_builds_its_network(name, stream, channels):
             stream.network.name, classes=101, channels=channels, crop=crop,
             dropout=stream.network.dropout, weights="none",
         )  # fmt: skip
-        model = TSN(network, consensus=training.consensus, segments=3, top_k=training.top_k)
-        assert model(torch.zeros(2, 3, channels, crop, crop)).shape == (2, 101)
-    first, bias = (f"network.conv1_7x7_s2.{kind}" for kind in ("weight", "bias"))
-    names = {id(parameter): key for key, parameter in model.named_parameters()}
-    groups = engine.parameter_groups(model, 0.005, training)
+        task = SnippetTask(network, training, (1.0,) * channels, (101,))
+        assert task.model(torch.zeros(2, 3, channels, crop, crop)).shape == (2, 101)
+    first, bias = (f"model.network.conv1_7x7_s2.{kind}" for kind in ("weight", "bias"))
+    names = {id(parameter): key for key, parameter in task.named_parameters()}
+    groups = optimise.parameter_groups(task, task.first_convs, task.new, 0.005, training)
     rates = {names[id(p)]: group["base_lr"] for group in groups for p in group["params"]}
     flow = stream.source != "frames"
     assert rates[first] == pytest.approx(0.025 if flow else 0.005)

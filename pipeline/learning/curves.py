@@ -3,13 +3,15 @@
 import csv
 from pathlib import Path
 
+from pipeline.whole_file import whole_file
+
 CURVE = ("epoch", "lr", "train_loss", "train_top1", "val_loss", "val_top1")
 
 
 def write_curve(path: Path, rows: list[dict]) -> None:
-    """Write one row an epoch; what was not measured stays empty."""
+    """Write one row an epoch, all or nothing; what was not measured stays empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, CURVE, lineterminator="\n")
         writer.writeheader()
         for row in rows:

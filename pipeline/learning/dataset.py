@@ -6,6 +6,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from pipeline.learning import augment, sampling, volumes
+from pipeline.learning.epochs import PADDING
 from pipeline.stream_params import Stream
 from pipeline.video import store
 from pipeline.videos import Video
@@ -107,8 +108,9 @@ class TrainingClips(Clips):
         offsets : ndarray of shape (K, C), float32
         label : int
         """
-        *place, number = drawn
-        rng = np.random.default_rng((self.seed, *place))
+        epoch, position, number = drawn
+        padding = position == PADDING
+        rng = np.random.default_rng((self.seed, epoch, 0 if padding else position))
         training, seen = self.stream.training, self.stream.input
         snippets, offsets = [], []
         with self.open(number) as video:
@@ -126,7 +128,8 @@ class TrainingClips(Clips):
                 snippets.append(volume)
                 # To subtract less is to add to the colour, without a loss at 0 and 255.
                 offsets.append(offset - jitter)
-        return np.stack(snippets), np.stack(offsets), self.videos[number].label
+        label = PADDING if padding else self.videos[number].label
+        return np.stack(snippets), np.stack(offsets), label
 
 
 class TestingClips(Clips):

@@ -1,234 +1,335 @@
-"""The one training loop of every stream, and the scoring of a clip."""
+"""The one training loop of every network.
 
-import math
-import os
+What is trained is a task (see :mod:`pipeline.learning.tasks`). An iteration's draws, rate and
+random numbers depend on the params and on its number alone, so a training that is killed goes on
+from its last checkpoint and ends with the bytes of one that wasn't.
+"""
+
+import copy
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
-from tqdm import tqdm
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models import classifier_of, fold_bn, freeze_bn
-from models.tsn import TSN
-from pipeline.learning import volumes
+from pipeline.learning import devices
+from pipeline.learning.checkpoints import Checkpoint
+from pipeline.learning.optimise import optimiser_of, parameter_groups, rate_factor
+from pipeline.params import Engine
 from pipeline.progress import progress
-from pipeline.stream_params import Training
+from pipeline.stream_params import Optimisation
 
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-
-def device() -> torch.device:
-    """Choose the GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+Batch = tuple[torch.Tensor, ...]
+_PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_READ_EVERY = 10  # iterations, on a GPU: to read the loss waits for it
 
 
-def loader_workers() -> int:
-    """Count the processes that load: ``PIPELINE_LOADERS``, else one for every two cores."""
-    asked = os.environ.get("PIPELINE_LOADERS")
-    return int(asked) if asked else max(1, len(os.sched_getaffinity(0)) // 2)
+class Interrupted(Exception):
+    """Raised when the user has stopped the training; its checkpoint is written."""
 
 
-def one_line(error: Exception) -> str:
-    """Say an error in one line: of one in a loading process, what was raised there."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
-    return lines[-1].partition(": ")[2] if "Original Traceback" in str(error) else lines[0]
-
-
-def parameter_groups(model: TSN, lr: float, params: Training) -> list[dict]:
-    """Group the parameters by rate and decay, as tsn-pytorch's ``get_optim_policies`` does.
-
-    Weights of convolutions and fully connected layers decay. Their biases learn ``bias_lr_scale``
-    times as fast as their weights and don't, nor do batch normalisation and a learned consensus.
-    The first convolution learns ``first_conv_lr_scale`` times as fast, and ``head_lr_scale`` times
-    what is new: the classifier and a learned consensus.
-    """
-    network = model.network
-    scales = {
-        network.get_submodule(network.first_conv): params.first_conv_lr_scale,
-        classifier_of(network): params.head_lr_scale,
-        model.consensus: params.head_lr_scale,
-    }
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for module in model.modules():
-        normalises = isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)
-        for name, parameter in module.named_parameters(recurse=False):
-            scale = scales.get(module, 1.0)
-            if name == "bias" and not normalises:
-                scale *= params.bias_lr_scale
-            decay = params.weight_decay if parameter.ndim > 1 else 0.0
-            if parameter.requires_grad:
-                groups.setdefault((lr * scale, decay), []).append(parameter)
-    return [
-        {"params": members, "base_lr": rate, "weight_decay": decay}
-        for (rate, decay), members in groups.items()
-    ]
-
-
-def rate_factor(epoch: float, params: Training) -> float:
-    """Give the factor of the learning rate after so many epochs, whole or in part.
-
-    A linear warm-up over the share ``warmup`` of the training; then ``cosine`` falls to zero, and
-    ``steps`` multiplies by ``gamma`` after each of ``milestones``, in epochs.
-    """
-    progress = epoch / params.epochs
-    warm = min(1.0, progress / params.warmup) if params.warmup else 1.0
-    if params.schedule == "cosine":
-        return warm * 0.5 * (1 + math.cos(math.pi * progress))
-    return warm * params.gamma ** sum(epoch >= milestone for milestone in params.milestones)
-
-
-def train(
-    network: nn.Module,
-    epoch_loader: Callable[[int], Iterable[Batch]],
-    val_loader: Iterable[Batch] | None,
-    *,
-    clips: int,
-    lr: float,
-    std: tuple[float, ...],
-    params: Training,
-    seed: int,
-    label: str,
-) -> list[dict[str, float]]:
-    """Train in place by SGD with momentum on the segments' consensus; return one row an epoch.
+class Fit:
+    """Train a task in place.
 
     Parameters
     ----------
-    network : nn.Module
-        (N, C, H, W) to (N, classes). What a consensus learns beside it is not kept.
-    epoch_loader : callable
-        Gives an epoch's batches: snippets (N, K, H, W, C) uint8 or int16, offsets (N, K, C), labels
-        (N,).
-    val_loader : iterable of the same, or None
-    clips : int
-        Draws of an epoch, for the progress shown.
+    task : nn.Module
+        See :mod:`pipeline.learning.tasks`.
+    batches : callable
+        ``batches(first)`` gives the batches of the whole training from iteration ``first`` on.
+    val : iterable of batches, or None
+        This process's share of the validation clips.
+    steps, clips : int
+        Iterations and draws of an epoch.
     lr : float
-        Rate of all layers but the classifier.
-    std : tuple of float
-        What to divide each channel by, in codes.
-
-    Returns
-    -------
-    list of dict
-        ``epoch, lr, train_loss, train_top1, val_loss, val_top1``; ``lr`` is the mean over the
-        epoch's steps, the last two are None without validation clips.
+        Rate of all layers but those that have their own.
+    params : Optimisation
+    engine : Engine
+    seed : int
+    label : str
+        What the progress bar is called.
+    names : callable
+        ``names(iteration)`` lists the ids of the clips in this process's batch.
+    checkpoint : Checkpoint or None
+        Where to keep the state, and to go on from it if it is there.
+    told : callable or None
+        Called with the rows so far after each epoch.
     """
-    on = device()
-    model = TSN(
-        network, consensus=params.consensus, segments=params.segments, top_k=params.top_k
-    ).to(on, memory_format=torch.channels_last)
-    # A classifier alone learns on features that don't move.
-    frozen = "all" if params.trained == "classifier" else params.freeze_bn
-    if params.trained == "classifier":
-        network.requires_grad_(False)
-        classifier_of(network).requires_grad_(True)
-    freeze_bn(network, frozen)
-    optimiser = torch.optim.SGD(parameter_groups(model, lr, params), lr, params.momentum)
-    rows = []
-    with progress(desc=label, total=params.epochs * clips, unit="clip", leave=False) as bar:
-        for epoch in range(params.epochs):
-            torch.manual_seed(seed * 100_003 + epoch)  # dropout
-            model.train()
-            freeze_bn(network, frozen)
-            row = {"epoch": epoch + 1}
-            row |= _epoch(model, epoch_loader(epoch), optimiser, epoch, std, params, bar)
-            rows.append(row | _validate(model, val_loader, std, on))
-            told = ", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items() if v is not None)
-            bar.write(f"{label}: {told}")
-    return rows
 
-
-def _epoch(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    optimiser: torch.optim.Optimizer,
-    epoch: int,
-    std: tuple[float, ...],
-    params: Training,
-    bar: tqdm,
-) -> dict[str, float]:
-    """Train for one epoch; return its mean rate, loss and accuracy."""
-    on = next(model.parameters()).device
-    total, rates = np.zeros(3), []
-    for step, batch in enumerate(batches):
-        factor = rate_factor(epoch + step / len(batches), params)
-        for group in optimiser.param_groups:
-            group["lr"] = group["base_lr"] * factor
-        rates.append(optimiser.defaults["lr"] * factor)
-        loss, right, count = _forward(model, batch, std, on)
-        if not torch.isfinite(loss):
-            raise RuntimeError(f"{bar.desc}: the loss is {loss.item()} in epoch {epoch + 1}; "
-                               "a smaller lr may help")  # fmt: skip
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        if params.clip_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), params.clip_norm)
-        optimiser.step()
-        total += loss.item() * count, right, count
-        mean_loss, top1 = total[:2] / total[2]
-        bar.set_postfix_str(
-            f"epoch {epoch + 1}/{params.epochs}, loss {mean_loss:.3f}, top-1 {top1:.3f}", False
+    def __init__(
+        self,
+        task: nn.Module,
+        batches: Callable[[int], Iterable[Batch]],
+        val: Iterable[Batch] | None,
+        *,
+        steps: int,
+        clips: int,
+        lr: float,
+        params: Optimisation,
+        engine: Engine,
+        seed: int,
+        label: str,
+        names: Callable[[int], list[str]] = lambda _: [],
+        checkpoint: Checkpoint | None = None,
+        told: Callable[[list[dict]], None] | None = None,
+    ) -> None:
+        self.place = devices.place()
+        devices.set_determinism(engine.deterministic)
+        self.task = devices.to_device(task, self.place.device)
+        self.batches, self.val, self.steps, self.clips = batches, val, steps, clips
+        self.lr, self.params, self.engine, self.seed, self.label = lr, params, engine, seed, label
+        self.names, self.checkpoint, self.told = names, checkpoint, told
+        groups = parameter_groups(task, task.first_convs, task.new, lr, params)
+        self.optimiser = optimiser_of(groups, lr, params)
+        self.scaler = torch.amp.GradScaler(
+            self.place.device.type, enabled=engine.precision == "float16"
         )
-        bar.update(count)
-    return {"lr": float(np.mean(rates)), "train_loss": mean_loss, "train_top1": top1}
+        ema = get_ema_multi_avg_fn(params.ema_decay)
+        self.average = (
+            AveragedModel(task, multi_avg_fn=ema, use_buffers=True) if params.ema_decay else None
+        )
+        self.model = task
+        if engine.compile:
+            task.model.compile()
+        if self.place.world > 1:
+            self.model = DistributedDataParallel(task)
+        self.iteration, self.rows, self.rates, self.best = 0, [], [], None
+        self.totals = torch.zeros(3, dtype=torch.float64, device=self.place.device)
 
+    def run(self) -> list[dict[str, float]]:
+        """Train to the end; the task has the weights to keep then.
 
-def _forward(
-    model: nn.Module, batch: Batch, std: tuple[float, ...], on: torch.device
-) -> tuple[torch.Tensor, int, int]:
-    """Run a batch; return its mean loss, the number of right answers and of clips."""
-    snippets, offsets, labels = batch
-    inputs = volumes.normalise(snippets.flatten(0, 1), offsets.flatten(0, 1), std)
-    inputs, labels = inputs.to(on), labels.to(on)
-    logits = model(inputs.unflatten(0, snippets.shape[:2]))
-    right = int((logits.argmax(1) == labels).sum())
-    return F.cross_entropy(logits, labels), right, len(labels)
+        Returns
+        -------
+        list of dict
+            A row an epoch: ``epoch, lr, train_loss, train_top1, val_loss, val_top1``; ``lr`` is the
+            mean over the epoch's iterations, the last two are None without validation clips.
 
+        Raises
+        ------
+        RuntimeError
+            If a loss is no number; names the clips.
+        Interrupted
+            After Ctrl-C.
+        """
+        self._restore()
+        with (
+            self._bar() as self.bar,
+            stop_when_asked(self.place.world == 1) as asked,
+        ):
+            batches = iter(self.batches(self.iteration))
+            for epoch in range(self.iteration // self.steps, self.params.epochs):
+                if self._out_of_patience():
+                    break
+                self.task.train()
+                for _ in range(self.iteration % self.steps, self.steps):
+                    self._iterate(next(batches))
+                    done = self.iteration % self.steps == 0
+                    if asked.is_set() or (
+                        self.iteration % self.engine.checkpoint_every == 0 and not done
+                    ):
+                        self._save()
+                    if asked.is_set():
+                        raise Interrupted(f"{self.label}: stopped in epoch {epoch + 1}; the same "
+                                          "command goes on from there")  # fmt: skip
+                self._end_epoch(epoch)
+        self._keep()
+        return self.rows
 
-def _validate(
-    model: nn.Module, loader: Iterable[Batch] | None, std: tuple[float, ...], on: torch.device
-) -> dict[str, float | None]:
-    if loader is None:
-        return {"val_loss": None, "val_top1": None}
-    model.eval()
-    total = np.zeros(3)
-    with torch.inference_mode():
-        for batch in loader:
-            loss, right, count = _forward(model, batch, std, on)
-            total += loss.item() * count, right, count
-    return {"val_loss": total[0] / total[2], "val_top1": total[1] / total[2]}
+    def _bar(self):
+        """Make the progress bar, of the first process alone."""
+        return progress(desc=self.label, total=self.params.epochs * self.clips, unit="clip",
+                        initial=self._shown(), leave=False,
+                        disable=self.place.rank > 0)  # fmt: skip
 
+    def _shown(self) -> int:
+        """Count the clips of the epochs and iterations done."""
+        epoch, step = divmod(self.iteration, self.steps)
+        return epoch * self.clips + min(step * self.params.batch, self.clips)
 
-def score_views(
-    network: nn.Module,
-    clips: Iterable[Batch],
-    *,
-    std: tuple[float, ...],
-    batch: int = 64,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Average the logits and the softmax over all views of each clip.
+    def _iterate(self, batch: Batch) -> None:
+        """Train on one batch."""
+        iteration, place, params = self.iteration, self.place, self.params
+        factor = rate_factor(iteration / self.steps, params)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        self.rates.append(self.lr * factor)
+        drawn = np.random.SeedSequence((self.seed, iteration, place.rank))
+        torch.manual_seed(int(drawn.generate_state(1, np.uint64)[0]))  # dropout
+        counts = devices.total(self.task.counts(batch[-1]))
+        loss, right = self._backward(batch, counts)
+        if params.clip_norm:
+            self.scaler.unscale_(self.optimiser)
+            nn.utils.clip_grad_norm_(self.task.parameters(), params.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.task)
+        # The parts of a loss add up over processes, so does what each has got right.
+        count = int(counts.sum())
+        self.totals += torch.stack([
+            loss.double() * count, right.double(), loss.new_tensor(count / place.world).double()
+        ])  # fmt: skip
+        self.iteration += 1
+        if place.device.type == "cpu" or self.iteration % _READ_EVERY == 0:
+            self._check(batch)
+        self.bar.update(count)
 
-    Parameters
-    ----------
-    network : nn.Module
-        Changed for good: its batch normalisation is folded into the convolutions.
-    clips : iterable of (codes (V, H, W, C) uint8 or int16, offsets (V, C) float32, label)
-    std : tuple of float
-        As in :func:`train`.
-    batch : int
-        Views at a time; bounds memory, the result doesn't depend on it beyond rounding.
+    def _backward(self, batch: Batch, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the gradient, in passes; return this process's part of the loss, and its right.
 
-    Yields
-    ------
-    logits, probs : ndarray of shape (classes,), float32
-    """
-    on = device()
-    network = fold_bn(network.eval()).to(on, memory_format=torch.channels_last)
-    for codes, offsets, _ in clips:
+        Each head's loss is a mean over its own clips of the whole batch, wherever they are.
+        """
+        device, precision = self.place.device, _PRECISION.get(self.engine.precision)
+        shares = (1 / counts.clamp(min=1)).to(device, torch.float32)
+        total, right = torch.zeros((), device=device), torch.zeros((), device=device)
+        self.optimiser.zero_grad(set_to_none=True)
+        passes = list(zip(*(part.chunk(self.params.passes) for part in batch), strict=True))
+        for number, part in enumerate(passes, 1):
+            alone = self.place.world > 1 and number < len(passes)
+            with self.model.no_sync() if alone else nullcontext():
+                with torch.autocast(device.type, precision, enabled=precision is not None):
+                    losses, good = self.model(*(x.to(device, non_blocking=True) for x in part))
+                    loss = (losses * shares).sum()
+                # DistributedDataParallel takes the mean over processes of what is a sum here.
+                self.scaler.scale(loss * self.place.world).backward()
+            total, right = total + loss.detach(), right + good
+        return total, right
+
+    def _check(self, batch: Batch) -> None:
+        """Show the loss so far, and stop where it is no number."""
+        loss, right, count = self.totals.tolist()
+        epoch = 1 + (self.iteration - 1) // self.steps
+        if not np.isfinite(loss):
+            named = ", ".join(self._culprits(batch))
+            raise RuntimeError(f"{self.label}: the loss is {loss} in epoch {epoch}, first at the "
+                               f"clips {named}; a smaller lr may help")  # fmt: skip
+        self.bar.set_postfix_str(
+            f"epoch {epoch}/{self.params.epochs}, loss {loss / count:.3f}, top-1 "
+            f"{right / count:.3f}", False,
+        )  # fmt: skip
+
+    def _culprits(self, batch: Batch) -> list[str]:
+        """Name the clips of a batch whose loss alone is no number, or else all."""
+        names = self.names(self.iteration - 1)
+        self.task.eval()
+        bad = []
         with torch.inference_mode():
-            parts = zip(codes.split(batch), offsets.split(batch), strict=True)
-            logits = torch.cat([network(volumes.normalise(*part, std).to(on)) for part in parts])
-            logits = logits.double().cpu()
-            means = logits.mean(0).float().numpy(), logits.softmax(1).mean(0).float().numpy()
-        yield means  # outside: a caller that stops half-way would stay in inference mode
+            for number, name in enumerate(names):
+                losses, _ = self.task(*(x[number : number + 1].to(self.place.device)
+                                        for x in batch))  # fmt: skip
+                if not torch.isfinite(losses).all():
+                    bad.append(name)
+        return (bad or names)[:10]
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Add the epoch's row, tell it, and keep the state."""
+        loss, right, count = devices.total(self.totals).tolist()
+        row = {"epoch": epoch + 1, "lr": float(np.mean(self.rates)),
+               "train_loss": loss / count, "train_top1": right / count,
+               **self._validate()}  # fmt: skip
+        self.rows.append(row)
+        self.totals.zero_()
+        self.rates.clear()
+        if self.params.keep == "best" and self._is_best(row):
+            self.best = copy.deepcopy(self._kept().state_dict())
+        if self.place.rank == 0:
+            told = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if v is not None)
+            self.bar.write(f"{self.label}: {told}")
+            if self.told:
+                self.told(self.rows)
+        self._save()
+
+    def _validate(self) -> dict[str, float | None]:
+        if self.val is None:
+            return {"val_loss": None, "val_top1": None}
+        task, device = self._kept(), self.place.device
+        task.eval()
+        totals = torch.zeros(3, dtype=torch.float64, device=device)
+        with torch.inference_mode():
+            for batch in self.val:
+                losses, right = task(*(x.to(device, non_blocking=True) for x in batch))
+                count = task.counts(batch[-1]).sum().to(device)
+                totals += torch.stack([losses.sum().double(), right.double(), count.double()])
+        loss, right, count = devices.total(totals).tolist()
+        return {"val_loss": loss / count, "val_top1": right / count}
+
+    def _is_best(self, row: dict) -> bool:
+        """Whether an epoch is the best so far: by accuracy, then by loss."""
+        rank = lambda row: (row["val_top1"], -row["val_loss"])  # noqa: E731
+        return all(rank(row) > rank(other) for other in self.rows if other is not row)
+
+    def _out_of_patience(self) -> bool:
+        """Whether the validation loss hasn't fallen for ``patience`` epochs."""
+        losses = [row["val_loss"] for row in self.rows]
+        patience = self.params.patience
+        return bool(patience and losses) and len(losses) - int(np.argmin(losses)) > patience
+
+    def _kept(self) -> nn.Module:
+        """Give the task whose weights are validated and kept."""
+        return self.task if self.average is None else self.average.module
+
+    def _keep(self) -> None:
+        """Put the weights to keep into the task."""
+        if self.best is not None:
+            self.task.load_state_dict(self.best)
+        elif self.average is not None:
+            self.task.load_state_dict(self.average.module.state_dict())
+
+    def _save(self) -> None:
+        """Keep the state; every process calls it, the first one writes."""
+        if self.checkpoint is None:
+            return
+        self.totals = devices.total(self.totals)
+        if self.place.rank > 0:
+            self.totals.zero_()
+            return
+        average = None if self.average is None else self.average.state_dict()
+        self.checkpoint.save({
+            "iteration": self.iteration, "task": self.task.state_dict(),
+            "optimiser": self.optimiser.state_dict(), "scaler": self.scaler.state_dict(),
+            "average": average, "best": self.best,
+            "rows": self.rows, "rates": self.rates, "totals": self.totals.tolist(),
+        })  # fmt: skip
+
+    def _restore(self) -> None:
+        """Go on from the checkpoint, if there is one."""
+        state = self.checkpoint.load() if self.checkpoint else None
+        if state is None:
+            return
+        self.task.load_state_dict(state["task"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.iteration, self.best = state["iteration"], state["best"]
+        self.rows, self.rates = state["rows"], state["rates"]
+        if self.place.rank == 0:
+            self.totals.copy_(torch.tensor(state["totals"], dtype=torch.float64))
+            epoch, step = divmod(self.iteration, self.steps)
+            print(f"{self.label}: goes on at epoch {epoch + 1}, iteration {step + 1} of "
+                  f"{self.steps}")  # fmt: skip
+
+
+@contextmanager
+def stop_when_asked(gently: bool) -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event, so that an iteration ends before the training does."""
+    asked = threading.Event()
+    if not gently or threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(*_: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)  # the next one ends it at once
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)

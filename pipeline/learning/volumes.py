@@ -128,5 +128,5 @@ def normalise(volumes: torch.Tensor, offsets: torch.Tensor, std: tuple[float, ..
     -------
     Tensor of shape (N, C, H, W), float32, in channels-last memory
     """
-    divisor = torch.tensor(std, dtype=torch.float32)
+    divisor = torch.tensor(std, dtype=torch.float32, device=volumes.device)
     return ((volumes - offsets[:, None, None, :]) / divisor).permute(0, 3, 1, 2)

@@ -1,6 +1,7 @@
 """Stored videos as samples: contents, labels, counts and the seeding of every draw."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from pipeline import stream_params
 from pipeline.learning import augment, dataset, sampling, volumes
+from pipeline.params import load
 from pipeline.video import store
 from pipeline.videos import Video
 
@@ -19,16 +21,8 @@ CROP_RATIO = 0.8
 
 
 def stream(source="frames", *, subtract_mean=False, **training):
-    values = {
-        "lr_scale": 1.0, "head_lr_scale": 1.0, "bias_lr_scale": 1.0, "first_conv_lr_scale": 1.0,
-        "trained": "all", "segments": 3, "epochs": 1,
-        "consensus": "average", "top_k": 1,
-        "epoch_batches": 0, "sampling": "shuffle", "batch": 2, "rgb_jitter": 0.0,
-        "momentum": 0.9, "weight_decay": 0.0, "schedule": "cosine", "milestones": (), "gamma": 0.1,
-        "warmup": 0.0, "clip_norm": 0.0, "scale_jitter": (0.75, 1.0), "flip": True,
-        "crop_places": "anywhere",
-        "freeze_bn": "none",
-    }  # fmt: skip
+    shipped = load(Path(__file__).parents[2] / "params.yaml").streams["spatial"].training
+    plain = {"batch": 2, "scale_jitter": (0.75, 1.0), "freeze_bn": "none"}
     return stream_params.Stream(
         source=source,
         input=stream_params.Input(
@@ -39,7 +33,7 @@ def stream(source="frames", *, subtract_mean=False, **training):
             crop=32,
         ),
         network=stream_params.Network(name="resnet18", weights="none", dropout=0.0),
-        training=stream_params.Training(**values | training),
+        training=replace(shipped, **plain | training),
         testing=stream_params.Testing(frames=3, crops=10, crop_ratio=CROP_RATIO),
     )
 

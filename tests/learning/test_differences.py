@@ -10,7 +10,9 @@ from torch import nn
 
 from models import NORMALISATION, build
 from models.pretrained import load_pretrained
-from pipeline.learning import augment, dataset, engine, sampling, volumes
+from pipeline.learning import augment, dataset, sampling, volumes
+from pipeline.learning.scoring import score_views
+from pipeline.learning.tasks import SnippetTask
 from pipeline.params import load
 from pipeline.stream_params import Input
 from pipeline.video import store
@@ -141,11 +143,10 @@ def test_training_and_testing_feed_the_network_alike(folder):
     network = Seeing()
     trained = dataset.TrainingClips(folder, VIDEOS, STREAM, MEAN, seed=0)
     snippets, offsets, label = (torch.as_tensor(value)[None] for value in trained[0, 0, 0])
-    engine.train(network, lambda _: [(snippets, offsets, label)], None, clips=1, lr=0.001, std=std,
-                 params=STREAM.training, seed=0, label="seeing")  # fmt: skip
+    SnippetTask(network, STREAM.training, std, (4,))(snippets, offsets, label)
     views, offsets, label = viewed(folder)[0]
     tested = [(torch.from_numpy(views), torch.from_numpy(offsets), label)]
-    list(engine.score_views(network, tested, std=std))
+    list(score_views(network, tested, std=std))
     in_training, in_testing = network.seen
     assert in_training.shape == (1, 15, SIDE, SIDE)
     assert torch.equal(in_training, in_testing)

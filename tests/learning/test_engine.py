@@ -8,17 +8,26 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.learning import engine, volumes
+from pipeline.learning import loading, volumes
+from pipeline.learning.engine import Fit
+from pipeline.learning.optimise import rate_factor
+from pipeline.learning.scoring import score_views
+from pipeline.learning.tasks import SnippetTask
+from pipeline.params import Engine
 from pipeline.stream_params import Training
 
 STD = (50.0, 60.0, 70.0)
 PARAMS = Training(
     lr_scale=1.0, head_lr_scale=10.0, bias_lr_scale=1.0, first_conv_lr_scale=1.0, trained="all",
-    segments=2, consensus="average", top_k=1, epochs=4, epoch_batches=0, sampling="shuffle",
-    batch=8, momentum=0.9, weight_decay=0.0005, schedule="cosine", milestones=(), gamma=0.1,
-    warmup=0.0, clip_norm=5.0, scale_jitter=(1.0,), crop_places="anywhere", flip=False,
-    rgb_jitter=0.0, freeze_bn="none",
+    frozen_up_to="", auxiliary=(), segments=2, consensus="average", top_k=1, epochs=4,
+    epoch_batches=0, sampling="shuffle", batch=8, passes=1, optimiser="sgd", momentum=0.9,
+    weight_decay=0.0005, schedule="cosine", milestones=(), gamma=0.1, warmup=0.0, clip_norm=5.0,
+    label_smoothing=0.0, ema_decay=0.0, patience=0, keep="last", scale_jitter=(1.0,),
+    crop_places="anywhere", flip=False, rgb_jitter=0.0, freeze_bn="none",
 )  # fmt: skip
+ENGINE = Engine(
+    processes=1, precision="float32", compile=False, deterministic=True, checkpoint_every=2
+)
 
 
 class Tiny(nn.Module):
@@ -54,11 +63,23 @@ def batches(epoch, *, count=3, clips=8):
     return made
 
 
-def fit(network, params=PARAMS, *, epoch_loader=batches, val=None, seed=3):
-    return engine.train(
-        network, epoch_loader, val, clips=24, lr=0.01, std=STD, params=params, seed=seed,
-        label="tiny",
-    )  # fmt: skip
+def fit(network, params=PARAMS, *, epoch_loader=batches, val=None, seed=3, heads=(3,), **options):
+    task = SnippetTask(network, params, STD, heads)
+    return fit_task(task, params, epoch_loader=epoch_loader, val=val, seed=seed, **options)
+
+
+def fit_task(task, params=PARAMS, *, epoch_loader=batches, val=None, seed=3, lr=0.01, **options):
+    """Train on each epoch's list of batches."""
+    steps = len(epoch_loader(0))
+
+    def all_batches(first):
+        made = [batch for epoch in range(params.epochs) for batch in epoch_loader(epoch)]
+        return made[first:]
+
+    return Fit(
+        task, all_batches, val, steps=steps, clips=24, lr=lr, params=params, seed=seed,
+        label="tiny", **({"engine": ENGINE} | options),
+    ).run()  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -84,7 +105,7 @@ def fit(network, params=PARAMS, *, epoch_loader=batches, val=None, seed=3):
     ],
 )
 def test_rate_factor_by_hand(epoch, changes, expected):
-    found = engine.rate_factor(epoch, replace(PARAMS, **changes))
+    found = rate_factor(epoch, replace(PARAMS, **changes))
     assert found == pytest.approx(expected, abs=1e-12)
 
 
@@ -184,7 +205,7 @@ def test_a_loss_that_is_no_number_stops_the_training():
 @pytest.mark.parametrize(("asked", "expected"), [("0", 0), ("3", 3)])
 def test_loader_workers_can_be_set(monkeypatch, asked, expected):
     monkeypatch.setenv("PIPELINE_LOADERS", asked)
-    assert engine.loader_workers() == expected
+    assert loading.loader_workers() == expected
 
 
 def clips():
@@ -198,7 +219,7 @@ def clips():
 def test_scores_are_means_over_views():
     network = tiny(dropout=0.5)
     nn.init.normal_(network.fc.weight, std=5.0)
-    found = list(engine.score_views(network, clips(), std=STD))
+    found = list(score_views(network, clips(), std=STD))
     network.eval()
     for (logits, probs), (codes, offsets, _) in zip(found, clips(), strict=True):
         assert logits.shape == probs.shape == (3,) and logits.dtype == probs.dtype == np.float32
@@ -214,7 +235,7 @@ def test_scores_are_means_over_views():
 
 
 def test_scoring_half_way_leaves_gradients_on():
-    answers = engine.score_views(tiny(), clips(), std=STD)
+    answers = score_views(tiny(), clips(), std=STD)
     next(answers)
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
@@ -223,8 +244,8 @@ def test_scoring_half_way_leaves_gradients_on():
 def test_scores_do_not_depend_on_the_batch(batch):
     network = tiny()
     for one, other in zip(
-        engine.score_views(network, clips(), std=STD, batch=batch),
-        engine.score_views(network, clips(), std=STD, batch=64),
+        score_views(network, clips(), std=STD, batch=batch),
+        score_views(network, clips(), std=STD, batch=64),
         strict=True,
     ):
         for a, b in zip(one, other, strict=True):

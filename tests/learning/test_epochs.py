@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.learning.epochs import EpochSampler
+from pipeline.learning.epochs import PADDING, Draws
 
 LABELS = [0] * 12 + [3] * 2 + [7] * 6
 
 
 def epoch(number, *, labels=LABELS, size=20, by="shuffle", seed=1):
-    return list(EpochSampler(labels, size=size, by=by, seed=seed, epoch=number))
+    draws = Draws(labels, batch=size, size=size, epochs=number + 1, by=by, seed=seed, first=number)
+    (batch,) = draws
+    return batch
 
 
 @pytest.mark.parametrize("by", ["shuffle", "class_uniform"])
@@ -44,3 +46,17 @@ def test_classes_are_drawn_alike_however_many_clips_they_have():
     of_clip = Counter(drawn)
     assert all(abs(of_clip[clip] - 250) < 5 * np.sqrt(250) for clip in range(12))
     assert all(abs(of_clip[clip] - 1500) < 5 * np.sqrt(1500) for clip in (12, 13))
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 4), st.integers(1, 3), st.data())
+def test_processes_share_out_every_batch(size, batch, world, epochs, data):
+    options = dict(batch=batch, size=size, epochs=epochs, by="shuffle", seed=1)
+    alone = Draws([0] * 20, **options)
+    first = data.draw(st.integers(0, len(alone)))
+    ranks = [Draws([0] * 20, rank=rank, world=world, first=first, **options)
+             for rank in range(world)]  # fmt: skip
+    assert {len(list(rank)) for rank in ranks} == {len(alone) - first}
+    for whole, *shares in list(zip(list(alone)[first:], *ranks, strict=True)):
+        drawn = [draw for share in shares for draw in share]
+        assert [draw for draw in drawn if draw[1] != PADDING] == whole
+        assert all(shares) and {draw[2] for draw in drawn} == {draw[2] for draw in whole}

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_engine import fit_task
 from torch import nn
 
 from models import build
-from pipeline.learning import engine
+from pipeline.learning.tasks import SnippetTask
 from pipeline.params import load
 from pipeline.stream_params import PIP_WEIGHTS
 
@@ -49,10 +50,9 @@ def test_which_layers_change(name, which):
         nn.init.normal_(layer.running_mean, std=0.1)
         nn.init.uniform_(layer.running_var, 0.5, 1.5)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    engine.train(
-        network, lambda epoch: [batch((epoch, n), 4) for n in range(2)], [batch(9, 4)], clips=8,
-        lr=0.01, std=(60.0,) * 4, params=replace(TRAINING, freeze_bn=which), seed=0, label=name,
-    )  # fmt: skip
+    params = replace(TRAINING, freeze_bn=which)
+    fit_task(SnippetTask(network, params, (60.0,) * 4, (3,)), params, val=[batch(9, 4)],
+             epoch_loader=lambda epoch: [batch((epoch, n), 4) for n in range(2)])  # fmt: skip
     changed = {key for key, value in network.state_dict().items()
                if value.cpu().numpy().tobytes() != before[key].numpy().tobytes()}  # fmt: skip
     states = {layer: {f"{layer}.{kind}" for kind in KINDS} for layer in layers}

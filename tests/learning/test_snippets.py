@@ -112,7 +112,7 @@ def test_training_and_testing_starts_go_by_the_span(folder, kind):
     trained = dataset.TrainingClips(folder, VIDEOS, read.stream, MEAN, seed=0)
     views = list(tested[0][0])
     for epoch in range(20):
-        views += list(trained[epoch, 0][0])
+        views += list(trained[epoch, 0, 0][0])
     starts = set()
     for view in views:
         fields = view[0, 0, 1::2].astype(int)  # y isn't changed by flips

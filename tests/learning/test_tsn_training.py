@@ -4,19 +4,26 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_engine import PARAMS, STD, batches, fit, tiny
+from test_engine import PARAMS, STD, batches, fit, fit_task, tiny
 from torch import nn
 
 from models import NORMALISATION, build
 from models.tsn import TSN
-from pipeline.learning import engine, volumes
+from pipeline.learning import optimise, volumes
+from pipeline.learning.tasks import SnippetTask
+
+
+def groups_of(model, lr, params):
+    network = model.network
+    first, new = network.get_submodule(network.first_conv), network.get_submodule(network.head)
+    return optimise.parameter_groups(model, [first], [new, model.consensus], lr, params)
 
 
 def rates(model, lr, params):
     """Give each parameter's rate and decay; every one that learns is in one group."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found = {}
-    for group in engine.parameter_groups(model, lr, params):
+    for group in groups_of(model, lr, params):
         for parameter in group["params"]:
             assert names[id(parameter)] not in found
             rate, decay = group["base_lr"], group["weight_decay"]
@@ -80,20 +87,20 @@ def test_every_parameter_of_every_network_has_a_group(name):
 def test_a_learned_consensus_is_new_and_has_no_decay(kind):
     model = TSN(tiny(), consensus=kind, segments=2)
     (own,) = model.consensus.parameters()
-    (group,) = (g for g in engine.parameter_groups(model, 0.02, PARAMS)
+    (group,) = (g for g in groups_of(model, 0.02, PARAMS)
                 if any(p is own for p in g["params"]))  # fmt: skip
     assert (group["base_lr"], group["weight_decay"]) == (pytest.approx(0.2), 0.0)
 
 
 @pytest.mark.parametrize("trained", ["all", "classifier"])
 @pytest.mark.parametrize("kind", ["weighted", "attention"])
-def test_a_learned_consensus_learns_and_is_not_kept(monkeypatch, kind, trained):
-    made = []
-    monkeypatch.setattr(engine, "TSN", lambda *a, **k: made.append(TSN(*a, **k)) or made[-1])
+def test_a_learned_consensus_learns_and_is_not_kept(kind, trained):
     network = tiny()
     keys = set(network.state_dict())
-    rows = fit(network, replace(PARAMS, consensus=kind, trained=trained, epochs=6), val=batches(9))
-    (found,) = made[0].consensus.parameters()
+    params = replace(PARAMS, consensus=kind, trained=trained, epochs=6)
+    task = SnippetTask(network, params, STD, (3,))
+    rows = fit_task(task, params, val=batches(9))
+    (found,) = task.model.consensus.parameters()
     (start,) = TSN(tiny(), consensus=kind, segments=2).consensus.parameters()
     assert (found.cpu() - start).abs().min() > 1e-6
     assert set(network.state_dict()) == keys
