@@ -71,9 +71,12 @@ def decode_video(
     return count
 
 
-def run(index: Path, out: Path, params: Decode, limits: Limits) -> None:
-    """Decode all usable videos of an index into ``out``."""
-    videos = read_videos(index / "videos.csv")
+def run(
+    index: Path, out: Path, params: Decode, limits: Limits, auxiliary: Sequence[str] = ()
+) -> None:
+    """Decode all usable videos of an index, and of ``auxiliary`` datasets', into ``out``."""
+    indexes = [index, *(index / name for name in auxiliary)]
+    videos = [video for one in indexes for video in read_videos(one / "videos.csv")]
     version = (
         f"decode {media.METHOD_VERSION}, store {store.METHOD_VERSION}, "
         f"ffmpeg {media.ffmpeg_version()}, cv {cv2.__version__}"
@@ -103,7 +106,7 @@ def main() -> None:
     end_with_dvc()
     try:
         params = load()
-        run(args.index, args.out, params.decode, params.limits)
+        run(args.index, args.out, params.decode, params.limits, tuple(params.auxiliary_datasets))
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"decode: {error}") from None
 

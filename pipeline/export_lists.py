@@ -41,6 +41,9 @@ def line(folder: Path, video: Video, prefix: str) -> str:
 def run(folder: Path, out: Path, prefix: str) -> None:
     """Write a list of each subset that has videos, and the classes in the order of their labels."""
     videos = read_videos(folder / "videos.csv")
+    if len({video.dataset for video in videos}) > 1:
+        raise ListsError(f"{folder}/videos.csv: got several datasets, expected one: labels would "
+                         "meet; see auxiliary_datasets")  # fmt: skip
     usable = [video for video in videos if video.status == "ok"]
     out.mkdir(parents=True, exist_ok=True)
     for subset in SUBSETS:

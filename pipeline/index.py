@@ -4,6 +4,9 @@ Reads a dataset's folder and its lists (see :mod:`pipeline.listings` for the fou
 ``OUT/videos.csv``, sorted by ``video_id`` (see :mod:`pipeline.videos`). Videos are hashed, not
 decoded.
 
+A dataset that a stream only learns beside the one in question (``auxiliary_datasets``) has an index
+of its own, of its train clips, whose ids begin with its name.
+
 A listed video that isn't there is a row with the status ``missing``; one that leads out of the
 dataset's folder is not read and ``excluded`` (see :mod:`pipeline.locate`).
 """
@@ -172,7 +175,9 @@ def warnings(videos: Sequence[Video]) -> list[str]:
     return said
 
 
-def check_subsets(root: Path, videos: Sequence[Video], is_split: bool) -> None:
+def check_subsets(
+    root: Path, videos: Sequence[Video], is_split: bool, *, tested: bool = True
+) -> None:
     """Refuse a dataset that can't be trained on or tested, before hours go into it.
 
     Some classes may lack clips, as in a half-finished download; :func:`warnings` names them.
@@ -185,7 +190,7 @@ def check_subsets(root: Path, videos: Sequence[Video], is_split: bool) -> None:
             f"{len({video.label for video in videos})} classes ({_name(taught) or 'none'}), "
             f"expected some of two or more"
         )
-    if not any(video.subset == "test" for video in usable):
+    if tested and not any(video.subset == "test" for video in usable):
         remedy = (
             f"{sum(video.subset == 'test' for video in videos)} are listed: expected some in the "
             f"lists and on disk"
@@ -201,8 +206,10 @@ def _name(names: Sequence[str]) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
-def run(videos: Path, lists: Path, out: Path, params: Dataset) -> None:
+def run(videos: Path, lists: Path, out: Path, params: Dataset, *, auxiliary: bool = False) -> None:
     """Index a dataset into ``out/videos.csv``, and print what is in it.
+
+    Of an ``auxiliary`` one only the train clips.
 
     Raises
     ------
@@ -235,7 +242,10 @@ def run(videos: Path, lists: Path, out: Path, params: Dataset) -> None:
         print(f"index: no video in the folders: {_name(listing.empty_folders)}")
     for line in warnings(rows):
         print(f"index: {line}")
-    check_subsets(videos, rows, bool(given))
+    check_subsets(videos, rows, bool(given), tested=not auxiliary)
+    if auxiliary:
+        rows = [replace(row, video_id=f"{params.name}__{row.video_id}")
+                for row in rows if row.subset == "train"]  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     write_videos(out / "videos.csv", sorted(rows, key=lambda row: row.video_id))
     count = Counter(row.subset for row in rows if row.status == "ok")
@@ -255,10 +265,17 @@ def main() -> None:
     parser.add_argument("videos", type=Path, help="the dataset's folder")
     parser.add_argument("lists", type=Path, help="its CSV, or the folder of its official lists")
     parser.add_argument("out", type=Path, help="folder for videos.csv")
+    parser.add_argument("--auxiliary", metavar="NAME", help="one of auxiliary_datasets")
     args = parser.parse_args()
     end_with_dvc()
     try:
-        run(args.videos, args.lists, args.out, load().dataset)
+        params, name = load(), args.auxiliary
+        if name is not None and name not in params.auxiliary_datasets:
+            raise ParamsError(
+                f"auxiliary_datasets: no {name!r} among {sorted(params.auxiliary_datasets)}"
+            )
+        dataset = params.dataset if name is None else params.auxiliary_datasets[name]
+        run(args.videos, args.lists, args.out, dataset, auxiliary=name is not None)
     except (DatasetError, ParamsError, OSError) as error:
         raise SystemExit(f"index: {error}") from None
 

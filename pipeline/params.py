@@ -184,6 +184,7 @@ class Params:
     seed: Whole
     sample: dict[Name, Sample]
     dataset: Dataset
+    auxiliary_datasets: dict[Name, Dataset]
     limits: Limits
     decode: Decode
     flow: Flow
@@ -216,8 +217,7 @@ class Params:
                 "bidirectional_flow.compute: got true with flow.backend given, expected false: "
                 "given flow goes forward alone"
             )
-        if self.dataset.test_fraction + self.dataset.val_fraction >= 1:
-            raise ParamsError("dataset: test_fraction + val_fraction leave nothing to train on")
+        self._check_datasets()
         computed = {"warped_flow": self.warped_flow, "bidirectional_flow": self.bidirectional_flow}
         for name, stream in self.streams.items():
             if name in RESERVED:
@@ -230,6 +230,11 @@ class Params:
                     f"streams.{name}.source: got {stream.source}, expected {stream.source}.compute "
                     f"to be true then"
                 )
+            if unknown := set(stream.training.auxiliary) - set(self.auxiliary_datasets):
+                raise ParamsError(
+                    f"streams.{name}.training.auxiliary: got {sorted(unknown)[0]!r}, expected some "
+                    f"of auxiliary_datasets: {sorted(self.auxiliary_datasets)}"
+                )
             watched = stream.training.patience or stream.training.keep == "best"
             if watched and self.dataset.val_fraction == 0 and self.dataset.format != "csv":
                 raise ParamsError(
@@ -237,6 +242,19 @@ class Params:
                     f"expected dataset.val_fraction above 0"
                 )
             check_stream(f"streams.{name}", stream)
+
+    def _check_datasets(self) -> None:
+        for at, one in (("dataset", self.dataset), *(
+            (f"auxiliary_datasets.{key}", one) for key, one in self.auxiliary_datasets.items()
+        )):  # fmt: skip
+            if one.test_fraction + one.val_fraction >= 1:
+                raise ParamsError(f"{at}: test_fraction + val_fraction leave nothing to train on")
+            if at != "dataset" and (f"auxiliary_datasets.{one.name}" != at
+                                    or one.name == self.dataset.name):  # fmt: skip
+                raise ParamsError(
+                    f"{at}.name: got {one.name!r}, expected the section's own name, other than "
+                    f"dataset.name, {self.dataset.name!r}"
+                )
 
 
 def load(path: Path = PATH) -> Params:

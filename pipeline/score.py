@@ -19,14 +19,13 @@ from pipeline.learning.loading import loader, one_line
 from pipeline.learning.scores import Scores, write_scores
 from pipeline.learning.scoring import score_views
 from pipeline.learning.weights import read_weights
-from pipeline.params import ParamsError, load
+from pipeline.params import Params, ParamsError, load
 from pipeline.parent import end_with_dvc
 from pipeline.progress import progress
-from pipeline.stream_params import Stream
 from pipeline.videos import read_videos
 
 
-def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) -> None:
+def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) -> None:
     """Score all usable clips of ``source`` with one stream's weights.
 
     Raises
@@ -34,12 +33,16 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
     ValueError
         If there is no usable clip, or the weights are of another network or other classes.
     """
-    started = time.monotonic()
-    listed = read_videos(source / "videos.csv")
+    started, stream = time.monotonic(), params.streams[name]
+    listed = [v for v in read_videos(source / "videos.csv") if v.dataset == params.dataset.name]
     videos = [video for video in listed if video.status == "ok"]
     if not videos:
-        raise ValueError(f"{source}/videos.csv: got no usable clip, expected some to score")
-    classes, state, _ = read_weights(weights)
+        raise ValueError(
+            f"{source}/videos.csv: got no usable clip of the dataset {params.dataset.name}, "
+            f"expected some to score"
+        )
+    kept = read_weights(weights)
+    classes = kept.classes
     if classes != dataset.class_names(listed):
         raise ValueError(
             f"{weights}: got weights of other classes than {source}/videos.csv has, expected the "
@@ -47,14 +50,14 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
         )
     network = build(
         stream.network.name,
-        classes=len(classes),
+        classes=sum(map(len, kept.heads.values())),
         channels=dataset.channels_of(stream),
         crop=stream.input.crop,
         dropout=0.0,
         weights="none",
     )
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(kept.state)
     except (RuntimeError, TypeError, AttributeError):
         raise ValueError(
             f"{weights}: got weights of another network or input, expected {stream.network.name} "
@@ -66,7 +69,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, stream: Stream) ->
         crop_ratio=stream.testing.crop_ratio,
     )  # fmt: skip
     read = loader(clips, batch_size=None)
-    answers = score_views(network, read, std=dataset.deviations(stream, std))
+    answers = score_views(network, read, std=dataset.deviations(stream, std), classes=len(classes))
     bar = progress(answers, desc=f"score {name}", total=len(videos), unit="video")
     logits, probs = map(np.stack, zip(*bar, strict=True))
     scores = Scores(
@@ -105,7 +108,7 @@ def main() -> None:
         if args.stream not in params.streams:
             raise ParamsError(f"streams: no {args.stream!r} among {sorted(params.streams)}")
         run(args.source, args.weights, args.out, name=args.stream,
-            stream=params.streams[args.stream])  # fmt: skip
+            params=params)  # fmt: skip
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"score: {one_line(error)}") from None
 

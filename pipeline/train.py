@@ -17,6 +17,7 @@ uniformly over classes (``sampling: class_uniform``); by default an epoch shows 
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from pipeline.learning.training import train_once
 from pipeline.learning.weights import write_weights
 from pipeline.params import Params, ParamsError, load
 from pipeline.parent import end_with_dvc
-from pipeline.videos import Video, read_videos
+from pipeline.videos import Video, VideosError, read_videos
 
 # Of the short side, at the centre: 224 of 256 px, as both papers crop. Not `testing.crop_ratio`,
 # which must not retrain a stream.
@@ -55,11 +56,12 @@ def run(
     """
     started = time.monotonic()
     stream, engine, lr, seed = params.streams[name], params.engine, params.lr, params.seed
-    videos = read_videos(source / "videos.csv")
-    classes = dataset.class_names(videos)
+    datasets = (params.dataset.name, *stream.training.auxiliary)
+    videos, heads = read_heads(source, datasets)
     usable = [video for video in videos if video.status == "ok"]
     training, val = ([v for v in usable if v.subset == subset] for subset in ("train", "val"))
-    check_classes(source, classes, training, params.limits.max_untaught)
+    check_classes(source, heads, training, params.limits.max_untaught)
+    sizes = tuple(map(len, heads.values()))
     mean, std = NORMALISATION[stream.network.name]
     std = dataset.deviations(stream, std)
     clips = dataset.TrainingClips(source, training, stream, mean, seed=seed)
@@ -69,12 +71,18 @@ def run(
     def make() -> SnippetTask:
         torch.manual_seed(seed)
         network = build(
-            stream.network.name, classes=len(classes), channels=dataset.channels_of(stream),
+            stream.network.name, classes=sum(sizes), channels=dataset.channels_of(stream),
             crop=stream.input.crop, dropout=stream.network.dropout, weights=stream.network.weights,
         )  # fmt: skip
-        return SnippetTask(network, stream.training, std, (len(classes),))
+        return SnippetTask(network, stream.training, std, sizes)
 
-    told = {**asdict(stream), "lr": lr, "seed": seed, "engine": asdict(engine)}
+    told = {
+        **asdict(stream),
+        "datasets": datasets,
+        "lr": lr,
+        "seed": seed,
+        "engine": asdict(engine),
+    }
     del told["testing"], told["engine"]["checkpoint_every"]
     about = {**told, "channels": dataset.channels_of(stream), "mean": mean, "std": std}
     key = {"data": checkpoints.fingerprint(source), "code": checkpoints.code_hash(), **told}
@@ -82,7 +90,7 @@ def run(
         make, clips, views, name=name, labels=[video.label for video in training],
         params=stream.training, engine=engine, lr=lr * stream.training.lr_scale, seed=seed, key=key,
         weights=weights, curve=curve,
-        write=lambda task, path: write_weights(path, task.model.network, classes, about),
+        write=lambda task, path: write_weights(path, task.model.network, heads, about),
     )  # fmt: skip
     if devices.place().rank == 0:
         print(
@@ -91,38 +99,42 @@ def run(
         )
 
 
+def read_heads(source: Path, datasets: Sequence[str]) -> tuple[list[Video], dict[str, list[str]]]:
+    """Read the videos of some datasets: see :func:`pipeline.learning.dataset.with_heads`."""
+    try:
+        return dataset.with_heads(read_videos(source / "videos.csv"), datasets)
+    except VideosError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{source}/videos.csv: {error}") from None
+
+
 def check_classes(
-    source: Path, classes: list[str], training: list[Video], max_untaught: float
+    source: Path, heads: dict[str, list[str]], training: list[Video], max_untaught: float
 ) -> None:
-    """Refuse clips that can't be trained on; ``max_untaught`` is of the classes.
+    """Refuse classes that can't be trained on; ``max_untaught`` is of each dataset's.
 
     Raises
     ------
     ValueError
-        If too many classes have no clip, fewer than two have one, or a label isn't the number of a
-        class.
+        If too many classes of a dataset have no clip, or fewer than two have one.
     """
-    taught = {video.class_name for video in training}
-    if len(taught) < 2:
-        raise ValueError(
-            f"{source}/videos.csv: got usable clips in the subset train of {len(taught)} of "
-            f"{len(classes)} classes, expected some of two or more"
-        )
-    for video in training:
-        if video.label >= len(classes):
+    for name, classes in heads.items():
+        taught = {video.class_name for video in training if video.dataset == name}
+        if len(taught) < 2:
             raise ValueError(
-                f"{source}/videos.csv: got label {video.label} of {video.video_id}, expected one "
-                f"below the number of classes, {len(classes)}"
+                f"{source}/videos.csv: got usable clips in the subset train of {len(taught)} of "
+                f"{len(classes)} classes, expected some of two or more"
             )
-    untaught = [class_name for class_name in classes if class_name not in taught]
-    if untaught:
+        untaught = [class_name for class_name in classes if class_name not in taught]
         told = f"no usable clip in the subset train of the classes {', '.join(untaught)}"
         if len(untaught) > max_untaught * len(classes):
             raise ValueError(
                 f"{source}/videos.csv: got {told}, expected some of each, or limits.max_untaught "
                 f"of at least {len(untaught) / len(classes):.3g}"
             )
-        print(f"{source}: {told}")
+        if untaught:
+            print(f"{source}: {told}")
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ class Video:
         The file, relative to the folder the stages run in unless the dataset's folder is absolute.
     dataset, class_name : str
     label : int
-        Index of the class, from 0, without gaps over the whole file.
+        Index of the class in its dataset, from 0, without gaps.
     subset : {"train", "val", "test"}
     sha256 : str
         Of the file's content, in hexadecimal; empty if the file wasn't read.

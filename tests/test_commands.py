@@ -29,7 +29,7 @@ def project(tmp_path_factory):
     for name, rows in (("frames", ("run", "jump")), ("torn", ("run", "jump")), ("one", ("run",))):
         (folder / name).mkdir()
         videos = [
-            Video(video_id=c, path=c, dataset="d", class_name=c, label=i, subset="train",
+            Video(video_id=c, path=c, dataset="sample", class_name=c, label=i, subset="train",
                   sha256="0", status="ok", reason="", frames=2)
             for i, c in enumerate(rows)
         ]  # fmt: skip
@@ -41,8 +41,9 @@ def project(tmp_path_factory):
     for name in ("junk.pt", "file", "notes.csv"):
         (folder / name).write_text("hello\n")
     torch.save({"weight": torch.zeros(1)}, folder / "other.pt")
-    torch.save({"classes": ["run", "jump"], "state_dict": {}, "about": {}}, folder / "empty.pt")
-    torch.save({"classes": ["run", "sit"], "state_dict": {}, "about": {}}, folder / "classes.pt")
+    for name, classes in (("empty", ["run", "jump"]), ("classes", ["run", "sit"])):
+        kept = {"heads": {"sample": classes}, "state_dict": {}, "about": {}}
+        torch.save(kept, folder / f"{name}.pt")
     (folder / "bad").mkdir()
     (folder / "bad/metrics.json").write_text("[1")
     (folder / "half").mkdir()
@@ -65,7 +66,7 @@ def project(tmp_path_factory):
         ("score spatial gone empty.pt s.h5", "gone/videos.csv: no such file"),
         ("score spatial frames gone.pt s.h5", "gone.pt: no such file, expected weights written by"),
         ("score spatial frames junk.pt s.h5", "junk.pt: not a file of tensors, expected weights"),
-        ("score spatial frames other.pt s.h5", "other.pt: no classes, state_dict and about in it"),
+        ("score spatial frames other.pt s.h5", "other.pt: no heads, state_dict and about in it"),
         ("score spatial frames classes.pt s.h5", "classes.pt: got weights of other classes"),
         ("score spatial frames empty.pt s.h5", "empty.pt: got weights of another network"),
         ("fuse out gone.h5", "gone.h5"),

@@ -14,7 +14,7 @@ from pipeline import filters
 
 GAP = np.array([190, 215, 255])
 
-ANY = {"classes": [], "about": {}}
+ANY = {"heads": {"d": ["a", "b"]}, "about": {}}
 
 
 def make(name, channels, crop=48):
@@ -26,7 +26,7 @@ def saved(path, weight=None, *, name="resnet18", channels=3):
     network = make(name, channels)
     if weight is not None:
         network.get_submodule(network.first_conv).weight.data = torch.as_tensor(weight)
-    torch.save({"classes": ["a", "b"], "state_dict": network.state_dict(), "about": {}}, path)
+    torch.save(ANY | {"state_dict": network.state_dict()}, path)
     return path
 
 
@@ -144,12 +144,12 @@ def test_the_first_convolution_of_every_network_is_found(name, channels):
         (
             {"conv1.weight": torch.zeros(4, 3, 3, 3)},
             "f.png",
-            "w.pt: no classes, state_dict",
+            "w.pt: no heads, state_dict",
         ),
         (
             {**ANY, "state_dict": []},
             "f.png",
-            "w.pt: no classes, state_dict",
+            "w.pt: no heads, state_dict",
         ),
         ({**ANY, "state_dict": {}}, "f.png", "w.pt: got no convolution"),
         (
@@ -159,8 +159,7 @@ def test_the_first_convolution_of_every_network_is_found(name, channels):
         ),
         (
             {
-                "classes": [],
-                "about": {},
+                **ANY,
                 "state_dict": {"c.weight": torch.full((4, 2, 3, 3), torch.nan)},
             },
             "f.png",

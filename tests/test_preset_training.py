@@ -36,7 +36,7 @@ def sources(tmp_path_factory):
     """Two classes of two clips of 16 pictures of noise, as every kind of source."""
     root, rng = tmp_path_factory.mktemp("sources"), np.random.default_rng(0)
     videos = [
-        Video(video_id=f"{c}{n}", path=f"{c}{n}.mp4", dataset="d", class_name=c, label=label,
+        Video(video_id=f"{c}{n}", path=f"{c}{n}.mp4", dataset="ucf101", class_name=c, label=label,
               subset=subset, sha256="0", status="ok", reason="", frames=16)
         for label, c in enumerate("ab") for n, subset in enumerate(("train", "test"))
     ]  # fmt: skip
@@ -74,6 +74,6 @@ def test_two_iterations_and_one_view(tmp_path, monkeypatch, sources, stream):
         lr=1e-4,
     )
     train.run(source, tmp_path / "w.pt", tmp_path / "c.csv", name="one", params=params)
-    score.run(source, tmp_path / "w.pt", tmp_path / "one.h5", name="one", stream=stream)
+    score.run(source, tmp_path / "w.pt", tmp_path / "one.h5", name="one", params=params)
     with h5py.File(tmp_path / "one.h5") as file:
         assert file["logits"].shape == (4, 2) and np.isfinite(file["logits"][:]).all()

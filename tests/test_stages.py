@@ -140,7 +140,7 @@ def train_without(tmp_path, *excluded, max_untaught=0.0):
               sha256="0", status="ok", reason="")
         for label, name in enumerate(("run", "jump", "swim")) if name not in excluded
     ]  # fmt: skip
-    train.check_classes(tmp_path, ["run", "jump", "swim"], training, max_untaught)
+    train.check_classes(tmp_path, {"d": ["run", "jump", "swim"]}, training, max_untaught)
 
 
 def test_a_class_whose_training_clips_were_all_excluded_is_named(tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Stored videos as samples for training and as views for testing."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +179,39 @@ def deviations(stream: Stream, std: tuple[float, ...]) -> tuple[float, ...]:
     return (sum(std) / len(std),) * channels_of(stream)
 
 
-def class_names(videos: list[Video]) -> list[str]:
-    """List the classes of an index in the order of their labels, whether usable or not."""
+def class_names(videos: Sequence[Video]) -> list[str]:
+    """List the classes of a dataset in the order of their labels, whether usable or not."""
     return [name for _, name in sorted({(video.label, video.class_name) for video in videos})]
+
+
+def with_heads(
+    videos: Sequence[Video], datasets: Sequence[str]
+) -> tuple[list[Video], dict[str, list[str]]]:
+    """Keep the videos of some datasets, with labels that count over all their classes, in order.
+
+    Returns
+    -------
+    videos : list of Video
+    heads : dict
+        The classes of each dataset: those of its softmax head.
+
+    Raises
+    ------
+    ValueError
+        If there is no video of a dataset, or a label is no number of a class; names it.
+    """
+    kept, heads, first = [], {}, 0
+    for name in datasets:
+        own = [video for video in videos if video.dataset == name]
+        if not own:
+            raise ValueError(f"got no video of the dataset {name}, expected some")
+        heads[name] = class_names(own)
+        for video in own:
+            if video.label >= len(heads[name]):
+                raise ValueError(
+                    f"got label {video.label} of {video.video_id}, expected one below the number "
+                    f"of classes, {len(heads[name])}"
+                )
+        kept += [replace(video, label=first + video.label) for video in own]
+        first += len(heads[name])
+    return kept, heads

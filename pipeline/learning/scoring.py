@@ -15,6 +15,7 @@ def score_views(
     clips: Iterable[tuple[torch.Tensor, torch.Tensor, int]],
     *,
     std: tuple[float, ...],
+    classes: int | None = None,
     batch: int = 64,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Average the logits and the softmax over all views of each clip.
@@ -26,6 +27,8 @@ def score_views(
     clips : iterable of (codes (V, H, W, C) uint8 or int16, offsets (V, C) float32, label)
     std : tuple of float
         What to divide each channel by, in codes.
+    classes : int, optional
+        Of the first head, where there are more.
     batch : int
         Views at a time; bounds memory, the result doesn't depend on it beyond rounding.
 
@@ -40,6 +43,6 @@ def score_views(
             codes, offsets = (x.to(on, non_blocking=True) for x in (codes, offsets))
             parts = zip(codes.split(batch), offsets.split(batch), strict=True)
             logits = torch.cat([network(volumes.normalise(*part, std)) for part in parts])
-            logits = logits.double().cpu()
+            logits = logits[:, :classes].double().cpu()
             means = logits.mean(0).float().numpy(), logits.softmax(1).mean(0).float().numpy()
         yield means  # outside: a caller that stops half-way would stay in inference mode

@@ -1,8 +1,9 @@
 """The weights that training keeps, with what is needed to use them.
 
-``{"classes": [...], "state_dict": {...}, "about": {...}}``: tensors, text and numbers, which
-``torch.load(path, weights_only=True)`` reads. ``about`` has the stream's params: the network, its
-input, and what its channels have subtracted and are divided by.
+``{"heads": {DATASET: [CLASS, ...]}, "state_dict": {...}, "about": {...}}``: tensors, text and
+numbers, which ``torch.load(path, weights_only=True)`` reads. The first head is of the dataset that
+the network is for; the outputs of all stand in this order. ``about`` has the stream's params: the
+network, its input, and what its channels have subtracted and are divided by.
 """
 
 from pathlib import Path
@@ -13,26 +14,31 @@ from torch import nn
 
 
 class Weights(NamedTuple):
-    """A file of weights: classes in the order of their labels, tensors by name, and the rest."""
+    """A file of weights: each dataset's classes in order, tensors by name, and the rest."""
 
-    classes: list[str]
+    heads: dict[str, list[str]]
     state: dict[str, torch.Tensor]
     about: dict
 
+    @property
+    def classes(self) -> list[str]:
+        """The classes of the dataset that the network is for."""
+        return next(iter(self.heads.values()))
 
-def write_weights(path: Path, network: nn.Module, classes: list[str], about: dict) -> None:
+
+def write_weights(path: Path, network: nn.Module, heads: dict[str, list[str]], about: dict) -> None:
     """Write a network's weights.
 
     Parameters
     ----------
     path : Path
     network : nn.Module
-    classes : list of str
+    heads : dict of list of str
     about : dict
         JSON-able: whatever a reader has to know beside them.
     """
     state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-    torch.save({"classes": classes, "state_dict": state, "about": about}, path)
+    torch.save({"heads": heads, "state_dict": state, "about": about}, path)
 
 
 def read_weights(path: Path) -> Weights:
@@ -50,7 +56,9 @@ def read_weights(path: Path) -> Weights:
         kept = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever it says of a file that isn't one of its own
         raise ValueError(f"{path}: not a file of tensors, expected {expected}") from error
-    known = isinstance(kept, dict) and {"classes", "state_dict", "about"} <= kept.keys()
-    if not known or not isinstance(kept["state_dict"], dict):
-        raise ValueError(f"{path}: no classes, state_dict and about in it, expected {expected}")
-    return Weights(kept["classes"], kept["state_dict"], kept["about"])
+    known = isinstance(kept, dict) and {"heads", "state_dict", "about"} <= kept.keys()
+    if not known or not all(isinstance(kept[key], dict) for key in ("heads", "state_dict")):
+        raise ValueError(f"{path}: no heads, state_dict and about in it, expected {expected}")
+    if not kept["heads"]:
+        raise ValueError(f"{path}: no head in it, expected {expected}")
+    return Weights(kept["heads"], kept["state_dict"], kept["about"])
