@@ -163,6 +163,9 @@ class Fit:
         torch.manual_seed(int(drawn.generate_state(1, np.uint64)[0]))  # dropout
         counts = devices.total(self.task.counts(batch[-1]))
         loss, right = self._backward(batch, counts)
+        reads = place.device.type == "cpu" or iteration % _READ_EVERY == 0
+        if reads and not torch.isfinite(loss):  # before it spoils the weights
+            self._refuse(loss, batch)
         if params.clip_norm:
             self.scaler.unscale_(self.optimiser)
             nn.utils.clip_grad_norm_(self.task.parameters(), params.clip_norm)
@@ -175,9 +178,9 @@ class Fit:
         self.totals += torch.stack([
             loss.double() * count, right.double(), loss.new_tensor(count / place.world).double()
         ])  # fmt: skip
+        if reads:
+            self._show()
         self.iteration += 1
-        if place.device.type == "cpu" or self.iteration % _READ_EVERY == 0:
-            self._check(batch)
         self.bar.update(count)
 
     def _backward(self, batch: Batch, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -201,31 +204,27 @@ class Fit:
             total, right = total + loss.detach(), right + good
         return total, right
 
-    def _check(self, batch: Batch) -> None:
-        """Show the loss so far, and stop where it is no number."""
+    def _show(self) -> None:
+        """Show the epoch's loss and accuracy so far."""
         loss, right, count = self.totals.tolist()
-        epoch = 1 + (self.iteration - 1) // self.steps
-        if not np.isfinite(loss):
-            named = ", ".join(self._culprits(batch))
-            raise RuntimeError(f"{self.label}: the loss is {loss} in epoch {epoch}, first at the "
-                               f"clips {named}; a smaller lr may help")  # fmt: skip
         self.bar.set_postfix_str(
-            f"epoch {epoch}/{self.params.epochs}, loss {loss / count:.3f}, top-1 "
-            f"{right / count:.3f}", False,
+            f"epoch {1 + self.iteration // self.steps}/{self.params.epochs}, "
+            f"loss {loss / count:.3f}, top-1 {right / count:.3f}", False,
         )  # fmt: skip
 
-    def _culprits(self, batch: Batch) -> list[str]:
-        """Name the clips of a batch whose loss alone is no number, or else all."""
-        names = self.names(self.iteration - 1)
+    def _refuse(self, loss: torch.Tensor, batch: Batch) -> None:
+        """Stop at a loss that is no number; name the clips whose own is none, or else all."""
+        names, bad = self.names(self.iteration), []
         self.task.eval()
-        bad = []
         with torch.inference_mode():
             for number, name in enumerate(names):
-                losses, _ = self.task(*(x[number : number + 1].to(self.place.device)
-                                        for x in batch))  # fmt: skip
-                if not torch.isfinite(losses).all():
+                one = (x[number : number + 1].to(self.place.device) for x in batch)
+                if not torch.isfinite(self.task(*one)[0]).all():
                     bad.append(name)
-        return (bad or names)[:10]
+        raise RuntimeError(
+            f"{self.label}: the loss is {loss.item()} in epoch {1 + self.iteration // self.steps}, "
+            f"first at the clips {', '.join((bad or names)[:10])}; a smaller lr may help"
+        )
 
     def _end_epoch(self, epoch: int) -> None:
         """Add the epoch's row, tell it, and keep the state."""

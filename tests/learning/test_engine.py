@@ -68,17 +68,18 @@ def fit(network, params=PARAMS, *, epoch_loader=batches, val=None, seed=3, heads
     return fit_task(task, params, epoch_loader=epoch_loader, val=val, seed=seed, **options)
 
 
-def fit_task(task, params=PARAMS, *, epoch_loader=batches, val=None, seed=3, lr=0.01, **options):
+def fit_task(task, params=PARAMS, *, epoch_loader=batches, val=None, seed=3, lr=0.01,
+             all_batches=None, **options):  # fmt: skip
     """Train on each epoch's list of batches."""
     steps = len(epoch_loader(0))
 
-    def all_batches(first):
+    def every_batch(first):
         made = [batch for epoch in range(params.epochs) for batch in epoch_loader(epoch)]
         return made[first:]
 
     return Fit(
-        task, all_batches, val, steps=steps, clips=24, lr=lr, params=params, seed=seed,
-        label="tiny", **({"engine": ENGINE} | options),
+        task, all_batches or every_batch, val, steps=steps, clips=24, lr=lr, params=params,
+        seed=seed, label="tiny", **({"engine": ENGINE} | options),
     ).run()  # fmt: skip
 
 

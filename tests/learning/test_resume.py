@@ -1,0 +1,163 @@
+"""A training that is stopped anywhere ends as if it hadn't been, to the byte."""
+
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_engine import ENGINE, PARAMS, batches, fit, fit_task, tiny
+from torch import nn
+
+from pipeline.learning.checkpoints import Checkpoint, training
+from pipeline.learning.engine import Interrupted
+from pipeline.learning.tasks import SnippetTask
+
+FULL = replace(
+    PARAMS, ema_decay=0.9, keep="best", consensus="weighted", schedule="cosine", warmup=0.1
+)
+
+
+class Stop(Exception):
+    pass
+
+
+def until(stop):
+    """Give batches that end with an error, as a process is killed."""
+
+    def epoch_loader(epoch):
+        return batches(epoch)
+
+    served = []
+
+    def all_batches(first):
+        made = [batch for epoch in range(FULL.epochs) for batch in epoch_loader(epoch)][first:]
+        for batch in made:
+            if len(served) == stop:
+                raise Stop
+            served.append(first)
+            yield batch
+
+    return all_batches
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("stop", [1, 2, 3, 5, 10])
+def test_killed_and_gone_on_with_ends_in_the_same_bytes(tmp_path, monkeypatch, stop, optimiser):
+    params = replace(FULL, optimiser=optimiser)
+    whole = SnippetTask(tiny(), params, (50.0, 60.0, 70.0), (3,))
+    rows = fit_task(whole, params, val=batches(9))
+    checkpoint = Checkpoint(tmp_path / "c.pt")
+    with pytest.raises(Stop):
+        fit_task(SnippetTask(tiny(), params, (50.0, 60.0, 70.0), (3,)), params, val=batches(9),
+                 all_batches=until(stop), checkpoint=checkpoint)  # fmt: skip
+    torch.rand(7)
+    again = SnippetTask(tiny(), params, (50.0, 60.0, 70.0), (3,))
+    if stop > 1:  # there is a checkpoint, and the start doesn't count
+        nn.init.normal_(again.model.network.fc.bias)
+    assert rows == fit_task(again, params, val=batches(9), checkpoint=checkpoint)
+    for one, other in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+        assert one.numpy().tobytes() == other.numpy().tobytes()
+
+
+def test_after_ctrl_c_the_iteration_ends_and_the_state_is_kept(tmp_path):
+    checkpoint, seen = Checkpoint(tmp_path / "c.pt"), []
+
+    def all_batches(first):
+        made = [batch for epoch in range(PARAMS.epochs) for batch in batches(epoch)][first:]
+        for batch in made:
+            seen.append(first)
+            if len(seen) == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    network, whole = tiny(), tiny()
+    with pytest.raises(Interrupted, match="stopped in epoch 2; the same command goes on"):
+        fit(network, all_batches=all_batches, checkpoint=checkpoint)
+    assert checkpoint.load()["iteration"] == 5
+    assert fit(network, checkpoint=checkpoint) == fit(whole)
+    assert torch.equal(network.fc.weight, whole.fc.weight)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_params_have_another_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with training("rgb", {"lr": 0.1}, 0) as (item, checkpoint):
+        checkpoint.save({"iteration": 3})
+    with training("rgb", {"lr": 0.2}, 0) as (other, anew):
+        assert other != item and anew.load() is None
+    with training("rgb", {"lr": 0.1}, 0) as (_, again):
+        assert again.load() == {"iteration": 3}
+
+
+def test_passes_of_a_batch_give_its_gradient():
+    """Without batch statistics, which are of a pass; uneven passes and heads too."""
+    params = replace(PARAMS, freeze_bn="all", epochs=2)
+    networks = [tiny(dropout=0.0) for _ in range(3)]
+    rows = [fit(network, replace(params, passes=passes))
+            for network, passes in zip(networks, (1, 2, 3), strict=True)]  # fmt: skip
+    for network, row in zip(networks[1:], rows[1:], strict=True):
+        torch.testing.assert_close(network.conv.weight, networks[0].conv.weight)
+        assert row[-1]["train_loss"] == pytest.approx(rows[0][-1]["train_loss"], rel=1e-5)
+        assert row[-1]["train_top1"] == rows[0][-1]["train_top1"]
+
+
+def test_a_moving_average_by_its_formula():
+    params = replace(PARAMS, epochs=1, ema_decay=0.5, schedule="steps")
+    steps = [tiny()]
+    for count in (1, 2, 3):
+        network = tiny()
+        fit(network, replace(params, ema_decay=0.0),
+            epoch_loader=lambda epoch, count=count: batches(epoch)[:count])  # fmt: skip
+        steps.append(network)
+    averaged = tiny()
+    fit(averaged, params)
+    # torch's average starts as a copy of the first weights it is shown.
+    expected = steps[1].fc.weight
+    for network in steps[2:]:
+        expected = 0.5 * expected + 0.5 * network.fc.weight
+    torch.testing.assert_close(averaged.fc.weight, expected)
+
+
+def test_the_best_epochs_weights_are_kept():
+    val, params = batches(9), replace(PARAMS, schedule="steps", epochs=6)
+    rows = fit(tiny(), params, val=val, lr=0.3)
+    best = max(range(6), key=lambda i: (rows[i]["val_top1"], -rows[i]["val_loss"]))
+    assert best < 5  # or it would prove nothing
+    kept, last = tiny(), tiny()
+    fit(kept, replace(params, keep="best"), val=val, lr=0.3)
+    fit(last, params, val=val, lr=0.3)
+    assert not torch.equal(kept.fc.weight, last.fc.weight)
+    network = tiny()
+    with pytest.raises(Stop):
+        fit(network, params, val=val, lr=0.3, told=lambda rows: stop_after(rows, best + 1))
+    assert torch.equal(kept.fc.weight, network.fc.weight)
+
+
+def stop_after(rows, count):
+    if len(rows) == count:
+        raise Stop
+
+
+def test_patience_ends_a_training_that_gets_worse():
+    rows = fit(tiny(), replace(PARAMS, epochs=12, patience=2), val=batches(9), lr=3.0)
+    losses = [row["val_loss"] for row in rows]
+    assert len(rows) < 12 and int(np.argmin(losses)) == len(losses) - 3
+
+
+def test_a_clip_whose_loss_is_no_number_is_named():
+    def poisoned(epoch):
+        made = batches(epoch)
+        made[1][1][4] = np.nan  # offsets of the fifth clip
+        return made
+
+    with pytest.raises(RuntimeError, match="loss is nan in epoch 1, first at the clips clip-1-4;"):
+        fit(tiny(), replace(PARAMS, freeze_bn="all"), epoch_loader=poisoned,
+            names=lambda i: [f"clip-{i}-{n}" for n in range(8)])  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["bfloat16"])
+def test_lower_precision_learns_too(precision):
+    rows = fit(tiny(), replace(PARAMS, epochs=6), engine=replace(ENGINE, precision=precision))
+    assert rows[-1]["train_loss"] < 0.7 * rows[0]["train_loss"]
