@@ -103,12 +103,12 @@ def test_stopped_and_started_again_it_ends_with_the_same_bytes(project, whole, s
         assert how != signal.SIGINT or "goes on from there" in (project / "log").read_text()
     assert "spatial: goes on at epoch" in run(project)
     assert outs(project) == whole
-    assert not list(project.glob(".items/train-spatial/*.pt"))
+    assert not list(project.glob(".items/train-spatial/[!.]*.pt"))
 
 
 def newest(folder):
     """Give the time of the last checkpoint."""
-    return max((path.stat().st_mtime_ns for path in folder.glob(".items/train-spatial/*.pt")),
+    return max((path.stat().st_mtime_ns for path in folder.glob(".items/train-spatial/[!.]*.pt")),
                default=0)  # fmt: skip
 
 
