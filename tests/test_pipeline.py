@@ -69,6 +69,10 @@ def clone(tmp_path_factory):
         stream["input"]["crop"] = 32
         stream["training"] |= {"epochs": 1}
         stream["testing"] |= {"frames": 2, "crops": 1}
+    # Multi-task learning, of the same clips under another name.
+    other = tree["dataset"] | {"name": "again"}
+    edit(folder, "auxiliary_datasets", {"again": other})
+    streams["temporal"]["training"]["auxiliary"] = ["again"]
     edit(folder, "streams", streams)
     edit(folder, "fuse.streams", list(STREAMS))
     edit(folder, "fuse.weights", dict.fromkeys(STREAMS, 1.0))

@@ -33,11 +33,12 @@ def streams():
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """Two classes of two clips of 16 pictures of noise, as every kind of source."""
+    """Two datasets of two classes of two clips of 16 pictures of noise, as every kind of source."""
     root, rng = tmp_path_factory.mktemp("sources"), np.random.default_rng(0)
     videos = [
-        Video(video_id=f"{c}{n}", path=f"{c}{n}.mp4", dataset="ucf101", class_name=c, label=label,
+        Video(video_id=f"{d}{c}{n}", path=f"{c}{n}.mp4", dataset=d, class_name=c, label=label,
               subset=subset, sha256="0", status="ok", reason="", frames=16)
+        for d in ("main", "ucf101")
         for label, c in enumerate("ab") for n, subset in enumerate(("train", "test"))
     ]  # fmt: skip
     for source, names in NAMES.items():
@@ -68,6 +69,8 @@ def test_two_iterations_and_one_view(tmp_path, monkeypatch, sources, stream):
     fuse = replace(shipped.fuse, streams=("one",), weights={"one": 1.0})
     params = replace(
         shipped,
+        dataset=replace(shipped.dataset, name="main"),
+        auxiliary_datasets={"ucf101": shipped.dataset},
         bidirectional_flow=BidirectionalFlow(compute=True),
         streams={"one": stream},
         fuse=fuse,

@@ -1,5 +1,6 @@
 """The two-stream paper's settings, number by number (Simonyan & Zisserman 2014, section 5)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from pipeline.params import load
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(params=["ucf101", "hmdb51"])
+@pytest.fixture(params=["ucf101", "hmdb51", "multitask"])
 def preset(request):
     return load(ROOT / f"presets/two_stream_{request.param}.yaml")
 
@@ -55,3 +56,16 @@ def falls(training):
 def test_the_presets_differ_in_the_dataset_alone():
     ucf101, hmdb51 = (load(ROOT / f"presets/two_stream_{n}.yaml") for n in ("ucf101", "hmdb51"))
     assert (ucf101.streams, ucf101.flow) == (hmdb51.streams, hmdb51.flow)
+
+
+def test_multi_task_learning_adds_the_other_datasets_train_clips_to_the_temporal_network():
+    multitask, ucf101, hmdb51 = (
+        load(ROOT / f"presets/two_stream_{n}.yaml") for n in ("multitask", "ucf101", "hmdb51")
+    )
+    assert multitask.dataset == hmdb51.dataset
+    assert multitask.auxiliary_datasets == {"ucf101": ucf101.dataset}
+    assert multitask.streams["spatial"] == hmdb51.streams["spatial"]
+    temporal = multitask.streams["temporal"]
+    assert temporal.training.auxiliary == ("ucf101",)
+    alone = replace(temporal, training=replace(temporal.training, auxiliary=()))
+    assert alone == hmdb51.streams["temporal"]
