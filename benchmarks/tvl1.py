@@ -25,7 +25,8 @@ SHORT_SIDE = 256
 # What dense_flow and denseflow leave at OpenCV's defaults; its CUDA class has no median.
 PAPERS = {
     "tau": 0.25, "lambda_": 0.15, "theta": 0.3, "scales": 5, "scale_step": 0.8, "warps": 5,
-    "iterations": 300, "epsilon": 0.01, "median": 0,
+    "iterations": 300, "epsilon": 0.01, "warp_epsilon": 0,
+    "median": 0,
 }  # fmt: skip
 BASE = "OpenCV TV-L1, its defaults"
 

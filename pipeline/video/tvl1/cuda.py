@@ -134,23 +134,34 @@ class _Batch:
 
     def _solve_level(self, number: int, u: torch.Tensor) -> torch.Tensor:
         from . import cuda_kernels as kernels
+        from .cuda_median import median
 
         first, second = (x.contiguous() for x in self.levels[number])
         pairs, height, width = first.shape
-        how = {"HIGH": kernels.HIGH, "WIDE": kernels.WIDE}
+        settings, how = self.settings, {"HIGH": kernels.HIGH, "WIDE": kernels.WIDE}
         grid = kernels.grid(pairs, height, width)
+        tiles = grid[0]
+        moved = torch.full((pairs, tiles), np.inf, device=self.device)
+        little = float(settings.warp_epsilon**2 * height * width)
         slopes = _centred_differences(second)
         # Two buffers each, as tensors of their own: Triton compiles anew for other alignments.
         flows = [u.contiguous(), torch.empty_like(u)]
         duals = [torch.zeros(self._shape(4, number), device=self.device) for _ in range(2)]
         linear = torch.empty(self._shape(3, number), device=self.device)
-        for _ in range(self.settings.warps):
-            kernels.linearise[grid](first, second, slopes, flows[0], linear, height, width, **how)
-            self._iterate(flows, duals, linear, grid)
-            if self.settings.median:
+        for warp in range(settings.warps):
+            ended = torch.zeros(pairs, dtype=torch.int32, device=self.device)
+            kernels.linearise[grid](
+                first, second, slopes, flows[0], linear, moved, ended, height, width, little,
+                tiles, TILES=_power_of_two(tiles), **how,
+            )  # fmt: skip
+            before = flows[0].clone()
+            side = self._iterate(flows, duals, linear, ended, grid)
+            if little and warp < settings.warps - 1:
+                kernels.squared_distance[grid](flows[0], before, moved, height, width, tiles, **how)
+            if settings.median:
                 planes = flows[0].clone()
-                kernels.median[grid[0], 2 * pairs](
-                    planes, flows[0], height, width, SIZE=self.settings.median, **how
+                median[tiles, 2 * pairs](
+                    planes, flows[0], side, height, width, SIZE=settings.median, **how
                 )
         return flows[0]
 
@@ -159,15 +170,19 @@ class _Batch:
         flows: list[torch.Tensor],
         duals: list[torch.Tensor],
         linear: torch.Tensor,
+        ended: torch.Tensor,
         grid: tuple[int, int],
-    ) -> None:
-        """Iterate between the two buffers of u and p; what is newest ends in the first."""
+    ) -> torch.Tensor:
+        """Iterate between the two buffers of u and p; what is newest ends in the first.
+
+        Gives a negative number for each pair that had ended before, (B,) int32.
+        """
         from . import cuda_kernels as kernels
 
         tiles, pairs = grid
         height, width = linear.shape[2:]
         change = [torch.full((pairs, tiles), np.inf, device=self.device) for _ in range(2)]
-        ended, side = (torch.zeros(pairs, dtype=torch.int32, device=self.device) for _ in range(2))
+        side = torch.full((pairs,), -1, dtype=torch.int32, device=self.device)
         settled = _Settled(ended)
         settings = self.settings
         for number in range(settings.iterations):
@@ -184,6 +199,7 @@ class _Batch:
         second = (side == 1)[:, None, None, None]
         for buffers in (flows, duals):
             torch.where(second, buffers[1], buffers[0], out=buffers[0])
+        return side
 
 
 def _power_of_two(count: int) -> int:
