@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.video import store
 from pipeline.video import tvl1 as package
 from pipeline.video.tvl1 import Settings, choose, cuda, tvl1, tvl1_pairs
 from tests.video import tvl1_reference
@@ -85,6 +86,32 @@ def test_batches_equal_one_batch(monkeypatch):
     whole = tvl1(frames, settings, "cuda")
     monkeypatch.setattr(package, "_PIXELS", 2 * 16 * 20)
     np.testing.assert_array_equal(tvl1(frames, settings, "cuda"), whole)
+
+
+def test_codes_come_batch_by_batch_and_launched_ahead(monkeypatch):
+    frames = moved(16, 20, (1, 0))
+    settings = dataclasses.replace(FIXED, scales=1, iterations=3)
+    events, launch = [], cuda._launch
+    monkeypatch.setattr(cuda, "_launch", lambda *a: (events.append("launch"), launch(*a))[1])
+    batches = ((frames[k : k + 1], frames[k + 1 : k + 2]) for k in range(2))
+    found = []
+    for codes in package.tvl1_codes(batches, settings, "cuda", 5.0):
+        events.append("use")
+        found.append(codes)
+    assert events == ["launch", "launch", "use", "use"]
+    expected = store.quantise(tvl1(frames, settings, "cuda"), 5.0)
+    np.testing.assert_array_equal(np.stack(found), expected)
+
+
+@pytest.mark.parametrize("bound", [20.0, 2.5, 0.7])
+def test_codes_of_the_device_equal_those_of_the_store(bound):
+    halves = (np.arange(-3, 259, dtype=np.float64) + 0.5) * (2 * bound / 255) - bound
+    near = [np.nextafter(halves.astype(np.float32), np.float32(to)) for to in (-99, 99)]
+    noise = np.random.default_rng(0).normal(0, bound, 5000)
+    odd = [0.0, -0.0, bound, -bound, np.inf, -np.inf, np.nan]
+    field = np.concatenate([halves, *near, noise, odd]).astype(np.float32)
+    found = cuda.quantise(torch.from_numpy(field), bound).numpy()
+    np.testing.assert_array_equal(found, store.quantise(field, bound))
 
 
 @pytest.mark.parametrize("size", [3, 5])

@@ -10,6 +10,7 @@ for tests.
 """
 
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import numpy as np
@@ -38,47 +39,80 @@ def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndar
     Unavailable
         When the GPU's memory is too small, or taken by others.
     """
+    count = batch_size(*first.shape[1:])
+    starts = range(0, len(first), count)
+    batches = ((first[k : k + count], second[k : k + count]) for k in starts)
+    for start, fields in zip(starts, _in_turn(batches, settings, None), strict=True):
+        out[start : start + count] = fields
+
+
+def codes(
+    batches: Iterator[tuple[np.ndarray, np.ndarray]], settings: Settings, bound: float
+) -> Iterator[np.ndarray]:
+    """Yield the flow of batches of pairs (N, H, W) uint8, field by field (2, H, W) uint8 codes.
+
+    Raises
+    ------
+    Unavailable
+        When the GPU's memory is too small, or taken by others.
+    """
+    for batch in _in_turn(batches, settings, bound):
+        yield from batch
+
+
+def quantise(fields: torch.Tensor, bound: float) -> torch.Tensor:
+    """Map displacements to the codes of :func:`pipeline.video.store.quantise` on the device."""
+    clipped = fields.double().clamp(-bound, bound).nan_to_num(nan=0.0)
+    return (255 * (clipped + bound) / (2 * bound)).round().to(torch.uint8)
+
+
+def _in_turn(
+    batches: Iterator[tuple[np.ndarray, np.ndarray]], settings: Settings, bound: float | None
+) -> Iterator[np.ndarray]:
+    """Yield each batch's fields (N, 2, H, W), or its codes if there is a bound.
+
+    A batch is launched before the one before it is yielded: the GPU has work while the host reads
+    frames and takes results.
+    """
+    copies = torch.cuda.Stream() if torch.cuda.is_available() else None
+    launched = None
+    for first, second in batches:
+        before, launched = launched, _launch(first, second, settings, bound, copies)
+        if before:
+            yield _finished(*before)
+    if launched:
+        yield _finished(*launched)
+
+
+def _launch(
+    first: np.ndarray, second: np.ndarray, settings: Settings, bound: float | None, copies
+) -> tuple[torch.Tensor, object]:
+    """Start on a batch; give what its result will be in on the host, and the event of that."""
+    frames = [torch.from_numpy(x) for x in (first, second)]
     try:
-        _flow(first, second, settings, out)
+        if copies is not None:
+            frames = [x.pin_memory().to("cuda", non_blocking=True) for x in frames]
+        result = _Batch(*frames, settings).solve()
+        if bound is not None:
+            result = quantise(result, bound)
     except torch.OutOfMemoryError as error:
         raise Unavailable(f"TV-L1 backend 'cuda': {error}".splitlines()[0]) from None
-
-
-def _flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndarray) -> None:
-    on_gpu = torch.cuda.is_available()
-    count = batch_size(*first.shape[1:])
-    copies = torch.cuda.Stream() if on_gpu else None
-    pending: list[tuple[int, torch.Tensor, object]] = []
-    for start in range(0, len(first), count):
-        chosen = slice(start, start + count)
-        frames = [torch.from_numpy(np.ascontiguousarray(x[chosen])) for x in (first, second)]
-        if on_gpu:
-            frames = [x.pin_memory().to("cuda", non_blocking=True) for x in frames]
-        fields = _Batch(*frames, settings).solve()
-        pending.append((start, *_to_host(fields, copies)))
-        # This batch computes while the one before is copied and taken over.
-        while len(pending) > (start + count < len(first)):
-            _take(*pending.pop(0), out)
-
-
-def _to_host(fields: torch.Tensor, copies) -> tuple[torch.Tensor, object]:
-    """Start to copy fields to the host; give the copy and the event that ends it."""
     if copies is None:
-        return fields, None
+        return result, None
     copies.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(copies):
-        host = torch.empty(fields.shape, dtype=fields.dtype, pin_memory=True)
-        host.copy_(fields, non_blocking=True)
+        host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+        host.copy_(result, non_blocking=True)
         event = torch.cuda.Event()
         event.record()
-    fields.record_stream(copies)
+    result.record_stream(copies)
     return host, event
 
 
-def _take(start: int, host: torch.Tensor, event, out: np.ndarray) -> None:
+def _finished(host: torch.Tensor, event) -> np.ndarray:
     if event is not None:
         event.synchronize()
-    out[start : start + len(host)] = host.numpy()
+    return host.numpy()
 
 
 class _Settled:
