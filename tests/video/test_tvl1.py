@@ -293,7 +293,7 @@ def test_freshly_compiled_and_loaded_code_give_the_same_bytes(tmp_path, processo
         "frames = np.kron(rng.integers(0, 255, (3, 16, 20)), np.ones((3, 3))).astype(np.uint8)\n"
         "settings = tvl1.Settings(tau=0.25, lambda_=0.15, theta=0.3, scales=3, scale_step=0.8,\n"
         "                         warps=2, iterations=100, epsilon=0.001,\n"
-        "                         warp_epsilon=0, median=0)\n"
+        "                         warp_epsilon=0.0, median=0)\n"
         "field = tvl1.tvl1(frames, settings, 'cpu')\n"
         "print(hashlib.sha256(field.tobytes()).hexdigest())\n"
     )

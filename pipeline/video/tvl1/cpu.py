@@ -142,10 +142,12 @@ def _run(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndar
         ready = _Frame(second[k], settings)
         if not levels:
             levels = [_Level(*level.shape) for level in start.levels]
-        out[k] = _field(levels, start, ready, settings)
+        _field(levels, start, ready, settings, out[k])
 
 
-def _field(levels: list[_Level], first: _Frame, second: _Frame, settings: Settings) -> np.ndarray:
+def _field(
+    levels: list[_Level], first: _Frame, second: _Frame, settings: Settings, out: np.ndarray
+) -> None:
     levels[-1].flow[:] = 0
     for number in range(len(levels) - 1, -1, -1):
         level = levels[number]
@@ -157,4 +159,5 @@ def _field(levels: list[_Level], first: _Frame, second: _Frame, settings: Settin
                 size = (finer.width, finer.height)
                 cv2.resize(level.pixels(coarse), size, dst=into, interpolation=cv2.INTER_LINEAR)
                 into *= np.float32(1 / settings.scale_step)
-    return np.stack([levels[0].pixels(plane) for plane in levels[0].flow])
+    for plane, into in zip(levels[0].flow, out, strict=True):
+        into[:] = levels[0].pixels(plane)
