@@ -158,7 +158,8 @@ def test_without_a_gpu_asking_for_it_is_an_error_and_auto_takes_the_cpu(monkeypa
 def test_on_a_gpu_production_settings_agree_with_the_cpu():
     code = (
         "import numpy as np\n"
-        "from pipeline.video.tvl1 import Settings, tvl1, choose\n"
+        "from pipeline.video import store\n"
+        "from pipeline.video.tvl1 import Settings, tvl1, tvl1_codes, choose\n"
         "from tests.video.test_tvl1_cuda import moved\n"
         "settings = Settings(tau=0.25, lambda_=0.15, theta=0.3, scales=5, scale_step=0.8,\n"
         "                    warps=5, iterations=300, epsilon=0.01,\n"
@@ -168,6 +169,9 @@ def test_on_a_gpu_production_settings_agree_with_the_cpu():
         "cuda, cpu = (tvl1(frames, settings, name) for name in ('cuda', 'cpu'))\n"
         "assert (np.abs(cuda - cpu).max(1) <= 0.1).mean() >= 0.99\n"
         "assert (cuda == tvl1(frames, settings, 'cuda')).all()\n"
+        "batches = [(frames[k : k + 1], frames[k + 1 : k + 2]) for k in range(2)]\n"
+        "codes = list(tvl1_codes(batches, settings, 'cuda', 20.0))\n"
+        "assert (codes == store.quantise(cuda, 20.0)).all()\n"
     )
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     subprocess.run([sys.executable, "-c", code], env=env, check=True)

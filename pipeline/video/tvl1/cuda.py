@@ -188,9 +188,10 @@ class _Batch:
                 first, second, slopes, flows[0], linear, moved, ended, height, width, little,
                 tiles, TILES=_power_of_two(tiles), **how,
             )  # fmt: skip
-            before = flows[0].clone()
+            watched = little > 0 and warp < settings.warps - 1
+            before = flows[0].clone() if watched else None
             side = self._iterate(flows, duals, linear, ended, grid)
-            if little and warp < settings.warps - 1:
+            if watched:
                 kernels.squared_distance[grid](flows[0], before, moved, height, width, tiles, **how)
             if settings.median:
                 planes = flows[0].clone()
