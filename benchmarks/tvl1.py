@@ -10,6 +10,9 @@ import json
 import multiprocessing
 import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -25,15 +28,24 @@ SHORT_SIDE = 256
 # What dense_flow and denseflow leave at OpenCV's defaults; its CUDA class has no median.
 PAPERS = {
     "tau": 0.25, "lambda_": 0.15, "theta": 0.3, "scales": 5, "scale_step": 0.8, "warps": 5,
-    "iterations": 300, "epsilon": 0.01, "median": 0,
+    "iterations": 300, "epsilon": 0.01, "warp_epsilon": 0.0,
+    "median": 0,
 }  # fmt: skip
 BASE = "OpenCV TV-L1, its defaults"
+_FIRST_FIELD = """
+import dataclasses, sys
+import numpy as np
+from pipeline import params
+from pipeline.video.tvl1 import Settings, tvl1
+settings = Settings(**dataclasses.asdict(params.load().flow.tvl1))
+tvl1(np.load(sys.argv[1]), settings, "cpu")
+"""
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=Path, help="a video; without it frames are made")
-    parser.add_argument("--pairs", type=int, default=4, help="pairs of frames a round")
+    parser.add_argument("--pairs", type=int, default=8, help="pairs of frames a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="of each contender that has threads")
     parser.add_argument("--short-side", type=int, default=SHORT_SIDE)
@@ -53,6 +65,7 @@ def main():
         "settings": dataclasses.asdict(shipped),
         "parity": parity(frames, shipped),
         "speed": speed(frames, methods, args.rounds),
+        "first_field_s": first_field(frames[:2], args.rounds),
     }
     if args.middlebury:
         result["endpoint_error_px"] = errors(args.middlebury, methods)
@@ -187,6 +200,21 @@ def errors(folder, methods):
     return found
 
 
+def first_field(pair, rounds):
+    """Seconds from the start of a process to a pair's field, by code that another compiled.
+
+    The median of some, by the ``cpu`` backend; the fields computed before filled numba's cache.
+    """
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder, "pair.npy"), pair)
+        for _ in range(rounds):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", _FIRST_FIELD, f"{folder}/pair.npy"], check=True)
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
 def memory(frames, shipped, pairs):
     """Measure the peak memory of a process that computes few pairs, and of one that does many."""
     context = multiprocessing.get_context("spawn")
@@ -219,6 +247,7 @@ def show(result):
         rate, spread, work, times = row.values()
         cells = [f"{rate:.2f}", f"{spread:.2f}", f"{work:.2f}", f"{times:.1f}"]
         print(f"| {name} | {' | '.join([*cells, *(f'{found[name][p]:.3f}' for p in pairs)])} |")
+    print(f"a process's first field after {result['first_field_s']:.2f} s")
     for what, peak in result.get("peak_memory_mb", {}).items():
         print(f"peak memory after {what}: {peak:.0f} MB")
 

@@ -22,7 +22,9 @@ from common import endpoint_error, middlebury
 from pipeline import params
 from pipeline.video.tvl1 import Settings, tvl1
 
-PAPERS = {"lambda_": 0.15, "theta": 0.3, "scales": 5, "scale_step": 0.8, "warps": 5}
+PAPERS = {
+    "lambda_": 0.15, "theta": 0.3, "scales": 5, "scale_step": 0.8, "warps": 5, "warp_epsilon": 0.0,
+}  # fmt: skip
 ROWS = (
     {},
     {**PAPERS, "iterations": 300, "median": 0},
@@ -37,6 +39,9 @@ ROWS = (
     {"iterations": 300},
     {"epsilon": 0.005},
     {"epsilon": 0.02},
+    {"warp_epsilon": 0.0},
+    {"warp_epsilon": 0.03},
+    {"warp_epsilon": 0.08},
     {"scales": 5},
     {"scales": 6},
     {"scale_step": 0.5},

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 
 from pipeline import items
-from pipeline.flow_jobs import fields, jobs_of, made_by, with_backend
+from pipeline.flow_jobs import codes, jobs_of, made_by, with_backend
 from pipeline.out_folder import out_folder
 from pipeline.params import BidirectionalFlow, Flow, Limits, load
 from pipeline.parent import end_with_dvc
@@ -39,11 +39,11 @@ def both_ways(
     ):
         if len(flow) != len(frames) - 1:
             raise items.Excluded(f"got {len(flow)} fields, expected {len(frames) - 1}")
-        backward = alive(fields(frames, params, backward=True))
+        backward = alive(codes(frames, params, backward=True))
         pairs = zip(map(flow.jpegs, range(len(flow))), backward, strict=True)
         return store.write_video(
             folder, video_id,
-            ((*jpegs, *store.quantise(field, params.bound)) for jpegs, field in pairs),
+            ((*jpegs, *back) for jpegs, back in pairs),
             store.BIDIRECTIONAL, store=params.store, quality=params.jpeg_quality,
             made_by=made_by(hashes, params, version),
         )  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 
 from pipeline import items
-from pipeline.flow_jobs import fields, made_by, with_backend
+from pipeline.flow_jobs import codes, made_by, with_backend
 from pipeline.out_folder import out_folder
 from pipeline.params import Flow, Limits, load
 from pipeline.parent import end_with_dvc
@@ -31,8 +31,8 @@ def flow_video(
     with store.StoredVideo(frames_folder, video_id, store.FRAMES) as frames:
         return store.write_video(
             folder, video_id,
-            (store.quantise(f, params.bound) for f in alive(fields(frames, params))),
-            store.FLOW, store=params.store, quality=params.jpeg_quality, made_by=told,
+            alive(codes(frames, params)), store.FLOW,
+            store=params.store, quality=params.jpeg_quality, made_by=told,
         )  # fmt: skip
 
 

@@ -25,21 +25,28 @@ def with_backend(params: Flow) -> Flow:
     return params
 
 
-def fields(
+def codes(
     frames: store.StoredVideo, params: Flow, *, backward: bool = False
 ) -> Iterator[np.ndarray]:
-    """Yield the displacement fields of a video, each of shape (2, H, W), float32 px.
+    """Yield the displacement fields of a video as codes, each of shape (2, H, W) uint8.
 
     Field k goes from frame k to frame k+1; ``backward``, from frame k+1 to frame k. Some pairs at a
     time: memory does not grow with the length of the video.
     """
     settings = tvl1.Settings(**asdict(params.tvl1))
+    pairs = _pairs(frames)
+    if backward:
+        pairs = ((after, before) for before, after in pairs)
+    yield from tvl1.tvl1_codes(pairs, settings, params.backend, params.bound)
+
+
+def _pairs(frames: store.StoredVideo) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read grey frames, and the frame after each, some at a time."""
     at_once = tvl1.batch_size(*frames.read(0, grey=True).shape)
     for first in range(0, len(frames) - 1, at_once):
         last = min(first + at_once, len(frames) - 1)
         grey = np.stack([frames.read(i, grey=True) for i in range(first, last + 1)])
-        pairs = (grey[1:], grey[:-1]) if backward else (grey[:-1], grey[1:])
-        yield from tvl1.tvl1_pairs(*pairs, settings, params.backend)
+        yield grey[:-1], grey[1:]
 
 
 def made_by(sha256: str | list[str], params: Flow, version: str) -> dict:

@@ -107,6 +107,7 @@ class Tvl1:
     warps: Count
     iterations: Count
     epsilon: NonNegative
+    warp_epsilon: NonNegative
     median: Literal[0, 3, 5]
 
 

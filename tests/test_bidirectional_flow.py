@@ -83,7 +83,7 @@ def test_a_second_run_takes_the_items_of_the_first(project, monkeypatch):
     flow.run(*folders[:2], PARAMS.flow, PARAMS.limits)
     bidirectional_flow.run(*folders, PARAMS.flow, BOTH, PARAMS.limits)
     first = {path.name: items.hash_of(path) for path in Path("both").iterdir()}
-    monkeypatch.setattr(bidirectional_flow, "fields", None)
+    monkeypatch.setattr(bidirectional_flow, "codes", None)
     bidirectional_flow.run(*folders, PARAMS.flow, BOTH, PARAMS.limits)
     assert {path.name: items.hash_of(path) for path in Path("both").iterdir()} == first
 

@@ -105,7 +105,8 @@ def test_frames_flow_and_fusion(name):
     assert (tvl1.tau, tvl1.lambda_, tvl1.theta, tvl1.scales, tvl1.scale_step, tvl1.warps) == (
         0.25, 0.15, 0.3, 5, 0.8, 5,
     )  # fmt: skip
-    assert (tvl1.iterations, tvl1.epsilon, tvl1.median, flow.bound) == (300, 0.01, 0, 20)
+    assert (tvl1.iterations, tvl1.epsilon, tvl1.warp_epsilon) == (300, 0.01, 0)
+    assert (tvl1.median, flow.bound) == (0, 20)
     warped = params.warped_flow
     assert warped.compute and warped.mode == "recompute"
     assert (warped.search_radius, warped.corners, warped.ransac_threshold) == (25, 1000, 1)

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 # What the papers' tools leave at OpenCV's defaults, without the median.
 PRODUCTION = Settings(
     tau=0.25, lambda_=0.15, theta=0.3, scales=5, scale_step=0.8,
-    warps=5, iterations=300, epsilon=0.01, median=0,
+    warps=5, iterations=300, epsilon=0.01, warp_epsilon=0.0, median=0,
 )  # fmt: skip
 FIXED = dataclasses.replace(PRODUCTION, scales=3, warps=2, iterations=10, epsilon=0.0)
 
@@ -105,6 +105,16 @@ def test_any_noise_equals_the_formula(height, width, seed, median, iterations):
     )
     expected = tvl1_reference.reference(*frames, settings)
     np.testing.assert_allclose(tvl1(frames, settings, "cpu")[0], expected, atol=0.01)
+
+
+def test_a_level_ends_after_a_warp_that_moved_little():
+    frames = moved(48, 64, (0.4, -0.3))
+    settings = dataclasses.replace(FIXED, warps=4, median=5, warp_epsilon=0.2)
+    expected = tvl1_reference.reference(*frames, settings)
+    found = tvl1(frames, settings, "cpu")[0]
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    every_warp = dataclasses.replace(settings, warp_epsilon=0.0)
+    assert np.abs(found - tvl1(frames, every_warp, "cpu")[0]).max() > 0.02
 
 
 @pytest.mark.parametrize("size", [3, 5])
@@ -282,7 +292,8 @@ def test_freshly_compiled_and_loaded_code_give_the_same_bytes(tmp_path, processo
         "rng = np.random.default_rng(0)\n"
         "frames = np.kron(rng.integers(0, 255, (3, 16, 20)), np.ones((3, 3))).astype(np.uint8)\n"
         "settings = tvl1.Settings(tau=0.25, lambda_=0.15, theta=0.3, scales=3, scale_step=0.8,\n"
-        "                         warps=2, iterations=100, epsilon=0.001, median=0)\n"
+        "                         warps=2, iterations=100, epsilon=0.001,\n"
+        "                         warp_epsilon=0.0, median=0)\n"
         "field = tvl1.tvl1(frames, settings, 'cpu')\n"
         "print(hashlib.sha256(field.tobytes()).hexdigest())\n"
     )

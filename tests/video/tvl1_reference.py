@@ -62,6 +62,7 @@ def one_scale(first, second, u, settings):
     taut = settings.tau / settings.theta
     dx, dy = central(second)
     for _ in range(settings.warps):
+        before = u
         warped, ix, iy = (bicubic(image, x + u[0], y + u[1]) for image in (second, dx, dy))
         constant = warped - ix * u[0] - iy * u[1] - first
         for _ in range(settings.iterations):
@@ -75,9 +76,12 @@ def one_scale(first, second, u, settings):
                 p[k] = (p[k] + taut * slope) / (1 + taut * np.hypot(*slope))
             if change <= settings.epsilon**2:
                 break
+        moved = np.mean(np.sum((u - before) ** 2, axis=0))
         if settings.median:
             u = np.stack([cv2.medianBlur(c.astype(np.float32), settings.median) for c in u])
             u = u.astype(float)
+        if moved < settings.warp_epsilon**2:
+            break
     return u
 
 

@@ -5,13 +5,15 @@ Backends agree within tolerances that the tests state, never to the bit; a backe
 itself to the bit, however pairs are batched.
 """
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from .settings import Settings
 
 __all__ = [
     "BACKENDS", "METHOD_VERSION", "Settings", "Unavailable", "batch_size", "choose", "tvl1",
-    "tvl1_pairs",
+    "tvl1_codes", "tvl1_pairs",
 ]  # fmt: skip
 
 METHOD_VERSION = 1
@@ -76,13 +78,53 @@ def tvl1_pairs(
     (N, 2, H, W) float32
         Displacements in px, x first. Otherwise as :func:`tvl1`; Raises alike.
     """
-    first, second = _checked(first, "first"), _checked(second, "second")
-    if first.shape != second.shape:
-        raise ValueError(f"TV-L1: second is {second.shape}, expected {first.shape} like first")
+    first, second = _checked_pairs(first, second)
     out = np.empty((len(first), 2, *first.shape[1:]), np.float32)
     if len(first):
         _backend(choose(backend)).flow(first, second, settings, out)
     return out
+
+
+def tvl1_codes(
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    settings: Settings,
+    backend: str,
+    bound: float,
+) -> Iterator[np.ndarray]:
+    """Compute batch after batch of pairs, and yield each field as :func:`store.quantise` has it.
+
+    On a GPU the codes are made there, and a batch computes while the caller uses the codes of the
+    one before and ``batches`` reads the one after.
+
+    Parameters
+    ----------
+    batches : iterable of (first, second)
+        As :func:`tvl1_pairs` takes them; :func:`batch_size` pairs at most.
+    bound : float
+        Displacements from -bound to bound, px, become codes 0-255.
+
+    Yields
+    ------
+    (2, H, W) uint8
+        Codes, x first. Otherwise as :func:`tvl1`; Raises alike.
+    """
+    name = choose(backend)
+    checked = (_checked_pairs(*batch) for batch in batches)
+    if name == "cuda":
+        yield from _backend(name).codes(checked, settings, bound)
+        return
+    from ..store import quantise  # h5py is slow to start
+
+    for batch in checked:
+        for field in tvl1_pairs(*batch, settings, name):
+            yield quantise(field, bound)
+
+
+def _checked_pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    first, second = _checked(first, "first"), _checked(second, "second")
+    if first.shape != second.shape:
+        raise ValueError(f"TV-L1: second is {second.shape}, expected {first.shape} like first")
+    return first, second
 
 
 def _checked(array: np.ndarray, name: str) -> np.ndarray:

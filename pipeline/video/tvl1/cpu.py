@@ -4,8 +4,8 @@ There are as many threads as OpenCV has: ``cv2.setNumThreads``, which both CPU b
 
 The algorithm is OpenCV's ``DualTVL1OpticalFlow``: the duality-based scheme of Zach, Pock and
 Bischof (2007) coarse to fine as Sánchez, Meinhardt-Llopis and Facciolo (IPOL 2013) arrange it.
-Two things differ: bicubic weights are exact (OpenCV rounds positions to 1/32 px), and a median
-filter, where asked for, runs once a warp.
+Three things differ: bicubic weights are exact (OpenCV rounds positions to 1/32 px), a median
+filter, where asked for, runs once a warp, and a level may end before its last warp.
 """
 
 import zlib
@@ -68,7 +68,7 @@ class _Level:
             first, self.packed, self.flow, self.dual, self.linear, self.inside, self.stride,
             np.float32(settings.lambda_ * settings.theta), np.float32(settings.theta),
             np.float32(settings.tau / settings.theta), settings.warps, settings.iterations,
-            settings.epsilon, settings.median,
+            settings.epsilon, settings.warp_epsilon, settings.median,
         )  # fmt: skip
 
 
@@ -82,19 +82,26 @@ def _compiled(sources: int):
 
     @kernels.outer
     def refine(first, packed, u, p, linear, inside, stride, limit, theta, taut, warps, iterations,
-               epsilon, size):  # fmt: skip
+               epsilon, warp_epsilon, size):  # fmt: skip
         _ = sources
         (height, width), start = first.shape, stride + kernels.MARGIN
+        before, little = np.empty_like(u), warp_epsilon * warp_epsilon * height * width
         gx, gy, rho, inverse = linear[0], linear[1], linear[2], linear[3]
-        for _ in range(warps):
+        for warp in range(warps):
+            watched = little > 0 and warp < warps - 1
+            if watched:
+                before[:] = u
             kernels.linearise(first, packed, u[0], u[1], gx, gy, rho, inverse, stride)
             kernels.solve(
                 u[0], u[1], p[0], p[1], p[2], p[3], gx, gy, rho, inverse, inside,
                 height, width, stride, limit, theta, taut, iterations, epsilon,
             )  # fmt: skip
+            ended = watched and kernels.squared_distance(u, before) < little
             if size:
                 median.filter_plane(u[0], start, height, width, stride, size)
                 median.filter_plane(u[1], start, height, width, stride, size)
+            if ended:
+                break
 
     return refine
 
@@ -135,10 +142,12 @@ def _run(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndar
         ready = _Frame(second[k], settings)
         if not levels:
             levels = [_Level(*level.shape) for level in start.levels]
-        out[k] = _field(levels, start, ready, settings)
+        _field(levels, start, ready, settings, out[k])
 
 
-def _field(levels: list[_Level], first: _Frame, second: _Frame, settings: Settings) -> np.ndarray:
+def _field(
+    levels: list[_Level], first: _Frame, second: _Frame, settings: Settings, out: np.ndarray
+) -> None:
     levels[-1].flow[:] = 0
     for number in range(len(levels) - 1, -1, -1):
         level = levels[number]
@@ -150,4 +159,5 @@ def _field(levels: list[_Level], first: _Frame, second: _Frame, settings: Settin
                 size = (finer.width, finer.height)
                 cv2.resize(level.pixels(coarse), size, dst=into, interpolation=cv2.INTER_LINEAR)
                 into *= np.float32(1 / settings.scale_step)
-    return np.stack([levels[0].pixels(plane) for plane in levels[0].flow])
+    for plane, into in zip(levels[0].flow, out, strict=True):
+        into[:] = levels[0].pixels(plane)

@@ -10,6 +10,7 @@ for tests.
 """
 
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import numpy as np
@@ -38,47 +39,80 @@ def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndar
     Unavailable
         When the GPU's memory is too small, or taken by others.
     """
+    count = batch_size(*first.shape[1:])
+    starts = range(0, len(first), count)
+    batches = ((first[k : k + count], second[k : k + count]) for k in starts)
+    for start, fields in zip(starts, _in_turn(batches, settings, None), strict=True):
+        out[start : start + count] = fields
+
+
+def codes(
+    batches: Iterator[tuple[np.ndarray, np.ndarray]], settings: Settings, bound: float
+) -> Iterator[np.ndarray]:
+    """Yield the flow of batches of pairs (N, H, W) uint8, field by field (2, H, W) uint8 codes.
+
+    Raises
+    ------
+    Unavailable
+        When the GPU's memory is too small, or taken by others.
+    """
+    for batch in _in_turn(batches, settings, bound):
+        yield from batch
+
+
+def quantise(fields: torch.Tensor, bound: float) -> torch.Tensor:
+    """Map displacements to the codes of :func:`pipeline.video.store.quantise` on the device."""
+    clipped = fields.double().clamp(-bound, bound).nan_to_num(nan=0.0)
+    return (255 * (clipped + bound) / (2 * bound)).round().to(torch.uint8)
+
+
+def _in_turn(
+    batches: Iterator[tuple[np.ndarray, np.ndarray]], settings: Settings, bound: float | None
+) -> Iterator[np.ndarray]:
+    """Yield each batch's fields (N, 2, H, W), or its codes if there is a bound.
+
+    A batch is launched before the one before it is yielded: the GPU has work while the host reads
+    frames and takes results.
+    """
+    copies = torch.cuda.Stream() if torch.cuda.is_available() else None
+    launched = None
+    for first, second in batches:
+        before, launched = launched, _launch(first, second, settings, bound, copies)
+        if before:
+            yield _finished(*before)
+    if launched:
+        yield _finished(*launched)
+
+
+def _launch(
+    first: np.ndarray, second: np.ndarray, settings: Settings, bound: float | None, copies
+) -> tuple[torch.Tensor, object]:
+    """Start on a batch; give what its result will be in on the host, and the event of that."""
+    frames = [torch.from_numpy(x) for x in (first, second)]
     try:
-        _flow(first, second, settings, out)
+        if copies is not None:
+            frames = [x.pin_memory().to("cuda", non_blocking=True) for x in frames]
+        result = _Batch(*frames, settings).solve()
+        if bound is not None:
+            result = quantise(result, bound)
     except torch.OutOfMemoryError as error:
         raise Unavailable(f"TV-L1 backend 'cuda': {error}".splitlines()[0]) from None
-
-
-def _flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndarray) -> None:
-    on_gpu = torch.cuda.is_available()
-    count = batch_size(*first.shape[1:])
-    copies = torch.cuda.Stream() if on_gpu else None
-    pending: list[tuple[int, torch.Tensor, object]] = []
-    for start in range(0, len(first), count):
-        chosen = slice(start, start + count)
-        frames = [torch.from_numpy(np.ascontiguousarray(x[chosen])) for x in (first, second)]
-        if on_gpu:
-            frames = [x.pin_memory().to("cuda", non_blocking=True) for x in frames]
-        fields = _Batch(*frames, settings).solve()
-        pending.append((start, *_to_host(fields, copies)))
-        # This batch computes while the one before is copied and taken over.
-        while len(pending) > (start + count < len(first)):
-            _take(*pending.pop(0), out)
-
-
-def _to_host(fields: torch.Tensor, copies) -> tuple[torch.Tensor, object]:
-    """Start to copy fields to the host; give the copy and the event that ends it."""
     if copies is None:
-        return fields, None
+        return result, None
     copies.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(copies):
-        host = torch.empty(fields.shape, dtype=fields.dtype, pin_memory=True)
-        host.copy_(fields, non_blocking=True)
+        host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+        host.copy_(result, non_blocking=True)
         event = torch.cuda.Event()
         event.record()
-    fields.record_stream(copies)
+    result.record_stream(copies)
     return host, event
 
 
-def _take(start: int, host: torch.Tensor, event, out: np.ndarray) -> None:
+def _finished(host: torch.Tensor, event) -> np.ndarray:
     if event is not None:
         event.synchronize()
-    out[start : start + len(host)] = host.numpy()
+    return host.numpy()
 
 
 class _Settled:
@@ -134,23 +168,35 @@ class _Batch:
 
     def _solve_level(self, number: int, u: torch.Tensor) -> torch.Tensor:
         from . import cuda_kernels as kernels
+        from .cuda_median import median
 
         first, second = (x.contiguous() for x in self.levels[number])
         pairs, height, width = first.shape
-        how = {"HIGH": kernels.HIGH, "WIDE": kernels.WIDE}
+        settings, how = self.settings, {"HIGH": kernels.HIGH, "WIDE": kernels.WIDE}
         grid = kernels.grid(pairs, height, width)
+        tiles = grid[0]
+        moved = torch.full((pairs, tiles), np.inf, device=self.device)
+        little = float(settings.warp_epsilon**2 * height * width)
         slopes = _centred_differences(second)
         # Two buffers each, as tensors of their own: Triton compiles anew for other alignments.
         flows = [u.contiguous(), torch.empty_like(u)]
         duals = [torch.zeros(self._shape(4, number), device=self.device) for _ in range(2)]
         linear = torch.empty(self._shape(3, number), device=self.device)
-        for _ in range(self.settings.warps):
-            kernels.linearise[grid](first, second, slopes, flows[0], linear, height, width, **how)
-            self._iterate(flows, duals, linear, grid)
-            if self.settings.median:
+        for warp in range(settings.warps):
+            ended = torch.zeros(pairs, dtype=torch.int32, device=self.device)
+            kernels.linearise[grid](
+                first, second, slopes, flows[0], linear, moved, ended, height, width, little,
+                tiles, TILES=_power_of_two(tiles), **how,
+            )  # fmt: skip
+            watched = little > 0 and warp < settings.warps - 1
+            before = flows[0].clone() if watched else None
+            side = self._iterate(flows, duals, linear, ended, grid)
+            if watched:
+                kernels.squared_distance[grid](flows[0], before, moved, height, width, tiles, **how)
+            if settings.median:
                 planes = flows[0].clone()
-                kernels.median[grid[0], 2 * pairs](
-                    planes, flows[0], height, width, SIZE=self.settings.median, **how
+                median[tiles, 2 * pairs](
+                    planes, flows[0], side, height, width, SIZE=settings.median, **how
                 )
         return flows[0]
 
@@ -159,15 +205,19 @@ class _Batch:
         flows: list[torch.Tensor],
         duals: list[torch.Tensor],
         linear: torch.Tensor,
+        ended: torch.Tensor,
         grid: tuple[int, int],
-    ) -> None:
-        """Iterate between the two buffers of u and p; what is newest ends in the first."""
+    ) -> torch.Tensor:
+        """Iterate between the two buffers of u and p; what is newest ends in the first.
+
+        Gives a negative number for each pair that had ended before, (B,) int32.
+        """
         from . import cuda_kernels as kernels
 
         tiles, pairs = grid
         height, width = linear.shape[2:]
         change = [torch.full((pairs, tiles), np.inf, device=self.device) for _ in range(2)]
-        ended, side = (torch.zeros(pairs, dtype=torch.int32, device=self.device) for _ in range(2))
+        side = torch.full((pairs,), -1, dtype=torch.int32, device=self.device)
         settled = _Settled(ended)
         settings = self.settings
         for number in range(settings.iterations):
@@ -184,6 +234,7 @@ class _Batch:
         second = (side == 1)[:, None, None, None]
         for buffers in (flows, duals):
             torch.where(second, buffers[1], buffers[0], out=buffers[0])
+        return side
 
 
 def _power_of_two(count: int) -> int:

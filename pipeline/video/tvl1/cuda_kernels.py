@@ -17,7 +17,7 @@ def grid(pairs: int, height: int, width: int) -> tuple[int, int]:
 
 
 @triton.jit
-def _tile(width, HIGH: tl.constexpr, WIDE: tl.constexpr):
+def tile(width, HIGH: tl.constexpr, WIDE: tl.constexpr):
     """Give the rows (HIGH, 1) and columns (1, WIDE) of this program's tile."""
     across = tl.cdiv(width, WIDE)
     y = (tl.program_id(0) // across) * HIGH + tl.arange(0, HIGH)[:, None]
@@ -62,16 +62,40 @@ def _line(image, slopes, row, column, w0, w1, w2, w3, height, width, plane):
 
 
 @triton.jit
-def linearise(
-    first,  # (B, H, W)
-    second,  # (B, H, W)
-    slopes,  # (B, 2, H, W): centred differences of second
-    u,  # (B, 2, H, W): the flow
-    linear,  # (B, 3, H, W): receives the warped gradient and ρ's constant part
-    height, width, HIGH: tl.constexpr, WIDE: tl.constexpr,
+def _total(tiles_of, pair, tiles, TILES: tl.constexpr):
+    """Sum a pair's tiles; each program of the pair comes to the same number, in whatever batch."""
+    number = tl.arange(0, TILES)
+    return tl.sum(tl.load(tiles_of + pair * tiles + number, mask=number < tiles, other=0.0), 0)
+
+
+@triton.jit
+def _add_up(squared, inside, tiles_of, pair, tiles):
+    total = tl.sum(tl.sum(tl.where(inside, squared, 0.0), 1), 0)
+    tl.store(tiles_of + pair * tiles + tl.program_id(0), total)
+
+
+# Sizes and sides vary from launch to launch: no new compilation for each.
+@triton.jit(do_not_specialize=["tiles", "height", "width"])
+def squared_distance(
+    u, other,  # (B, 2, H, W)
+    distance,  # (B, tiles): receives each tile's sum of squared differences
+    height, width, tiles, HIGH: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Warp the second frame by the flow and linearise the brightness difference around it."""
-    y, x = _tile(width, HIGH, WIDE)
+    """Say how far the flow moved, tile by tile."""
+    y, x = tile(width, HIGH, WIDE)
+    plane, pair = height * width, tl.program_id(1).to(tl.int64)
+    at, inside = pair * 2 * plane + y * width + x, (y < height) & (x < width)
+    d1 = tl.load(u + at, mask=inside, other=0.0) - tl.load(other + at, mask=inside, other=0.0)
+    at += plane
+    d2 = tl.load(u + at, mask=inside, other=0.0) - tl.load(other + at, mask=inside, other=0.0)
+    _add_up(d1 * d1 + d2 * d2, inside, distance, pair, tiles)
+
+
+@triton.jit
+def _linearise(
+    first, second, slopes, u, linear, height, width, HIGH: tl.constexpr, WIDE: tl.constexpr
+):
+    y, x = tile(width, HIGH, WIDE)
     plane, pair = height * width, tl.program_id(1).to(tl.int64)
     image, slopes = second + pair * plane, slopes + pair * 2 * plane
     at, inside = y * width + x, (y < height) & (x < width)
@@ -96,6 +120,27 @@ def linearise(
     tl.store(out, gx, mask=inside)
     tl.store(out + plane, gy, mask=inside)
     tl.store(out + 2 * plane, warped - gx * u1 - gy * u2 - still, mask=inside)
+
+
+@triton.jit(do_not_specialize=["tiles", "height", "width"])
+def linearise(
+    first,  # (B, H, W)
+    second,  # (B, H, W)
+    slopes,  # (B, 2, H, W): centred differences of second
+    u,  # (B, 2, H, W): the flow
+    linear,  # (B, 3, H, W): receives the warped gradient and ρ's constant part
+    moved,  # (B, tiles): how far the warp before moved the flow, see squared_distance
+    ended,  # (B,) int32: receives 1 for pairs whose level ended with that warp
+    height, width, little, tiles, TILES: tl.constexpr, HIGH: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Warp the second frame by the flow and linearise the brightness difference around it.
+
+    Pairs that the warp before moved by less than ``little`` stay as they are from then on.
+    """
+    if _total(moved, tl.program_id(1).to(tl.int64), tiles, TILES) < little:
+        tl.store(ended + tl.program_id(1), 1)
+    else:
+        _linearise(first, second, slopes, u, linear, height, width, HIGH, WIDE)
 
 
 @triton.jit
@@ -136,7 +181,6 @@ def _dual(p, out, ux, uy, at, inside, plane, taut):
     tl.store(out + plane + at, (py + taut * uy) * scale, mask=inside)
 
 
-# Sizes and sides vary from launch to launch: no new compilation for each.
 @triton.jit(do_not_specialize=["which", "tiles", "height", "width"])
 def iterate(
     u, u_out,  # (B, 2, H, W) the flow, before and after
@@ -152,18 +196,15 @@ def iterate(
 
     A tile needs the new u of the pixels right of it and below it, and computes them again rather
     than wait for its neighbours: one launch an iteration, nothing but u, p and linear read.
-    Each program of a pair comes to the same decision from the same numbers, in whatever order.
     """
     pair = tl.program_id(1).to(tl.int64)
     going = tl.load(ended + pair) == 0
     if going:
-        number = tl.arange(0, TILES)
-        last = tl.load(change + pair * tiles + number, mask=number < tiles, other=0.0)
-        going = tl.sum(last, 0) > enough
+        going = _total(change, pair, tiles, TILES) > enough
         if not going:
             tl.store(ended + pair, 1)
     if going:
-        y, x = _tile(width, HIGH, WIDE)
+        y, x = tile(width, HIGH, WIDE)
         plane = height * width
         at, inside = y * width + x, (y < height) & (x < width)
         u, u_out = u + pair * 2 * plane, u_out + pair * 2 * plane
@@ -180,108 +221,5 @@ def iterate(
         _dual(p, p_out, x1, y1, at, inside, plane, taut)
         _dual(p + 2 * plane, p_out + 2 * plane, x2, y2, at, inside, plane, taut)
         d1, d2 = v1 - u1, v2 - u2
-        squared = tl.where(inside, d1 * d1 + d2 * d2, 0.0)
-        tl.store(change_out + pair * tiles + tl.program_id(0), tl.sum(tl.sum(squared, 1), 0))
+        _add_up(d1 * d1 + d2 * d2, inside, change_out, pair, tiles)
         tl.store(side + pair, which)
-
-
-@triton.jit
-def _order(a, b):
-    return tl.minimum(a, b), tl.maximum(a, b)
-
-
-@triton.jit
-def _sort3(a, b, c):
-    a, b = _order(a, b)
-    b, c = _order(b, c)
-    a, b = _order(a, b)
-    return a, b, c
-
-
-@triton.jit
-def _sort5(a, b, c, d, e):
-    a, b = _order(a, b)
-    d, e = _order(d, e)
-    c, e = _order(c, e)
-    c, d = _order(c, d)
-    a, d = _order(a, d)
-    a, c = _order(a, c)
-    b, e = _order(b, e)
-    b, d = _order(b, d)
-    b, c = _order(b, c)
-    return a, b, c, d, e
-
-
-@triton.jit
-def _near(plane, y, x, height, width):
-    """Read pixels; outside the frame the nearest one inside stands, as OpenCV's median has it."""
-    y = tl.minimum(tl.maximum(y, 0), height - 1)
-    x = tl.minimum(tl.maximum(x, 0), width - 1)
-    return tl.load(plane + y * width + x)
-
-
-@triton.jit
-def _column3(plane, y, x, height, width):
-    return _sort3(
-        _near(plane, y - 1, x, height, width),
-        _near(plane, y, x, height, width),
-        _near(plane, y + 1, x, height, width),
-    )
-
-
-@triton.jit
-def _column5(plane, y, x, height, width):
-    return _sort5(
-        _near(plane, y - 2, x, height, width),
-        _near(plane, y - 1, x, height, width),
-        _near(plane, y, x, height, width),
-        _near(plane, y + 1, x, height, width),
-        _near(plane, y + 2, x, height, width),
-    )
-
-
-@triton.jit
-def _median3(plane, y, x, height, width):
-    a0, a1, a2 = _column3(plane, y, x - 1, height, width)
-    b0, b1, b2 = _column3(plane, y, x, height, width)
-    c0, c1, c2 = _column3(plane, y, x + 1, height, width)
-    _, _, high = _sort3(a0, b0, c0)
-    _, middle, _ = _sort3(a1, b1, c1)
-    low, _, _ = _sort3(a2, b2, c2)
-    _, median, _ = _sort3(low, middle, high)
-    return median
-
-
-@triton.jit
-def _median5(plane, y, x, height, width):
-    """Sort columns, then rows; three anti-diagonals hold all that can be the median."""
-    a0, a1, a2, a3, a4 = _column5(plane, y, x - 2, height, width)
-    b0, b1, b2, b3, b4 = _column5(plane, y, x - 1, height, width)
-    c0, c1, c2, c3, c4 = _column5(plane, y, x, height, width)
-    d0, d1, d2, d3, d4 = _column5(plane, y, x + 1, height, width)
-    e0, e1, e2, e3, e4 = _column5(plane, y, x + 2, height, width)
-    a0, b0, c0, d0, e0 = _sort5(a0, b0, c0, d0, e0)
-    a1, b1, c1, d1, e1 = _sort5(a1, b1, c1, d1, e1)
-    a2, b2, c2, d2, e2 = _sort5(a2, b2, c2, d2, e2)
-    a3, b3, c3, d3, e3 = _sort5(a3, b3, c3, d3, e3)
-    a4, b4, c4, d4, e4 = _sort5(a4, b4, c4, d4, e4)
-    low = tl.maximum(tl.maximum(d0, c1), tl.maximum(b2, a3))
-    _, _, middle, _, _ = _sort5(e0, d1, c2, b3, a4)
-    high = tl.minimum(tl.minimum(e1, d2), tl.minimum(c3, b4))
-    _, median, _ = _sort3(low, middle, high)
-    return median
-
-
-@triton.jit
-def median(
-    planes, out,  # (B, H, W)
-    height, width, SIZE: tl.constexpr, HIGH: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
-    """Filter each plane by the median of SIZE x SIZE pixels, SIZE 3 or 5."""
-    y, x = _tile(width, HIGH, WIDE)
-    first = tl.program_id(1).to(tl.int64) * height * width
-    if SIZE == 3:
-        found = _median3(planes + first, y, x, height, width)
-    else:
-        found = _median5(planes + first, y, x, height, width)
-    tl.store(out + first + y * width + x, found, mask=(y < height) & (x < width))

@@ -42,6 +42,7 @@ row_kernel = njit(pipeline_class=_NoAlias, forceinline=True, **_options)
 _ONE, _HALF, _ZERO = np.float32(1), np.float32(0.5), np.float32(0)
 _U1, _U2, _U3, _U4 = (np.uint64(i) for i in (1, 2, 3, 4))
 _LEAST_GRADIENT = np.float32(1e-30)
+_PART = 1024
 
 
 @row_kernel
@@ -194,6 +195,24 @@ def linearise(first, packed, u1, u2, gx, gy, rho, inverse, stride):
         _warp_row(flat, columns, at, width,
                   taps, w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], rho, gx, gy)  # fmt: skip
         _linearise_row(first[y], u1, u2, gx, gy, rho, inverse, at)
+
+
+@row_kernel
+def _squared_distance(a, b):
+    total = _ZERO
+    for x in range(np.uint64(a.size)):
+        total += (a[x] - b[x]) * (a[x] - b[x])
+    return total
+
+
+@outer
+def squared_distance(planes, others):
+    """Sum the squared differences of two equal shapes of planes; margins are zero in both."""
+    total, a, b = 0.0, planes.reshape(planes.size), others.reshape(others.size)
+    # Part by part, since float32 loses what it adds to a large sum.
+    for start in range(0, a.size, _PART):
+        total += _squared_distance(a[start : start + _PART], b[start : start + _PART])
+    return total
 
 
 @inner

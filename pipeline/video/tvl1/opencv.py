@@ -11,7 +11,8 @@ OUTER = 10  # OpenCV's own count of outer iterations; a median filter runs befor
 def flow(first: np.ndarray, second: np.ndarray, settings: Settings, out: np.ndarray) -> None:
     """Compute the flow of pairs (N, H, W) uint8 into ``out`` (N, 2, H, W) float32.
 
-    Every setting is given to OpenCV under its own name there, but for two. ``median`` 0, 3, 5 is
+    Every setting is given to OpenCV under its own name there, but for three. OpenCV has no
+    ``warp_epsilon`` and spends all warps. ``median`` 0, 3, 5 is
     its ``medianFiltering`` 1, 3, 5, which filters before each of its outer iterations rather than
     once after each warp. ``iterations`` is split into outer times inner iterations: ten outer ones
     when a median filter is asked for and ten divides the number, else a single one.

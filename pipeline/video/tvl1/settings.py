@@ -29,6 +29,10 @@ class Settings:
     epsilon : float
         A warp ends when the mean squared change of the flow is at most ``epsilon ** 2`` px²;
         0 spends all iterations unless the flow stops changing.
+    warp_epsilon : float
+        A level ends when a warp's iterations together changed the flow by less than
+        ``warp_epsilon ** 2`` px² mean square: linearising again would tell next to nothing new.
+        0 spends all warps. OpenCV's classes always do.
     median : int
         Size of a median filter of the flow after each warp: 0 (none), 3 or 5.
 
@@ -46,6 +50,7 @@ class Settings:
     warps: int
     iterations: int
     epsilon: float
+    warp_epsilon: float
     median: int
 
     def __post_init__(self) -> None:
@@ -59,6 +64,7 @@ class Settings:
             "warps": (self.warps >= 1, "at least 1"),
             "iterations": (self.iterations >= 1, "at least 1"),
             "epsilon": (0 <= self.epsilon < math.inf, "at least 0"),
+            "warp_epsilon": (0 <= self.warp_epsilon < math.inf, "at least 0"),
             "median": (self.median in (0, 3, 5), "0, 3 or 5"),
         }
         for name, (good, expected) in checks.items():
