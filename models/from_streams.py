@@ -58,14 +58,59 @@ def from_streams(
     )  # fmt: skip
 
 
+def from_state(
+    name: str,
+    state: dict[str, torch.Tensor],
+    *,
+    origin: str,
+    dropout: float,
+    connections: str,
+    temporal_filters: bool,
+    time_pool: bool,
+    checkpointing: bool,
+) -> STResNet:
+    """Make a network that goes on from the weights of one.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`NETWORKS`, of which both streams are.
+    state : dict of Tensor
+        The network's ``state_dict()``. It says how many classes and channels there are.
+    origin : str
+        Where it is from, for the error.
+
+    Raises
+    ------
+    ValueError
+        If it isn't that of such a network; names ``origin`` and the keys.
+    """
+    streams = []
+    for stream in ("appearance", "motion"):
+        own = {key.removeprefix(f"{stream}."): value for key, value in state.items()
+               if key.startswith(f"{stream}.")}  # fmt: skip
+        streams.append(_empty(name, f"{origin}: {stream}", own, dropout))
+    network = STResNet(
+        *streams, connections=connections, temporal_filters=temporal_filters,
+        time_pool=time_pool, checkpointing=checkpointing,
+    )  # fmt: skip
+    load_exactly(network, state, name, origin)
+    return network
+
+
 def _image_network(
     name: str, stream: str, state: dict[str, torch.Tensor], dropout: float
 ) -> ResNet:
     """Make one network with the weights of a state."""
+    network = _empty(name, stream, state, dropout)
+    load_exactly(network, state, name, stream)
+    return network
+
+
+def _empty(name: str, stream: str, state: dict[str, torch.Tensor], dropout: float) -> ResNet:
+    """Make one network of the classes and channels of a state."""
     try:
         classes, channels = len(state["fc.weight"]), state["conv1.weight"].shape[1]
     except KeyError as missing:
         raise ValueError(f"{stream}: not weights of {name}: no {missing.args[0]}") from None
-    network = NETWORKS[name](classes=classes, channels=channels, dropout=dropout)
-    load_exactly(network, state, name, stream)
-    return network
+    return NETWORKS[name](classes=classes, channels=channels, dropout=dropout)

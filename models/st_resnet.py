@@ -29,6 +29,7 @@ from models.resnet import BasicBlock, Bottleneck, ResNet
 CONNECTIONS = ("add", "multiply", "none")
 POOLED_FRAMES, POOLED_STRIDE = 5, 2  # STResNet_stage2.m: 11 frames give 4 steps
 _STAGES = ("layer1", "layer2", "layer3", "layer4")
+_PADDING = -1
 
 Maps = tuple[torch.Tensor, torch.Tensor]
 
@@ -183,8 +184,8 @@ class STResNet(nn.Module):
         return checkpoint(part, *args, use_reentrant=False, context_fn=again)
 
 
-def two_head_loss(logits: Maps, labels: torch.Tensor) -> torch.Tensor:
-    """Sum both heads' cross-entropies over the steps in time, and average over clips.
+def two_head_loss(logits: Maps, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Sum both heads' cross-entropies over the steps in time and over clips.
 
     A clip's label holds for each of its steps (the authors' ``dagnn.Loss``), so a longer clip
     weighs more. Without time this is the sum of two ordinary losses.
@@ -193,6 +194,9 @@ def two_head_loss(logits: Maps, labels: torch.Tensor) -> torch.Tensor:
     ----------
     logits : two Tensors of shape (N, T', C), float32
     labels : Tensor of shape (N,), int64
+        One below 0 is padding and counts nothing.
+    label_smoothing : float
+        As torch's ``cross_entropy`` takes it.
 
     Returns
     -------
@@ -200,9 +204,12 @@ def two_head_loss(logits: Maps, labels: torch.Tensor) -> torch.Tensor:
     """
     total = 0
     for steps in logits:
-        repeated = labels.repeat_interleave(steps.shape[1])
-        total = total + F.cross_entropy(steps.flatten(0, 1), repeated, reduction="sum")
-    return total / len(labels)
+        repeated = labels.clamp(min=_PADDING).repeat_interleave(steps.shape[1])
+        total = total + F.cross_entropy(
+            steps.flatten(0, 1), repeated, ignore_index=_PADDING, reduction="sum",
+            label_smoothing=label_smoothing,
+        )  # fmt: skip
+    return total
 
 
 def _stem(stream: ResNet, x: torch.Tensor) -> torch.Tensor:

@@ -5,8 +5,8 @@ see. :func:`load` checks the *whole* file, whichever stage runs first, so that a
 last section is refused before the first video is touched. Parsed as YAML 1.2, where ``1e-3`` is a
 number.
 
-The dataclasses below and in :mod:`pipeline.stream_params` are the reference of every key;
-``README.md`` says what the keys do.
+The dataclasses below, in :mod:`pipeline.stream_params` and in :mod:`pipeline.st_resnet_params` are
+the reference of every key; ``README.md`` says what the keys do.
 """
 
 import argparse
@@ -18,7 +18,8 @@ from typing import Annotated, Literal
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.stream_params import Stream, check_stream
+from pipeline.st_resnet_params import STResNetParams, check_st_resnet
+from pipeline.stream_params import Optimisation, Stream, check_stream
 from pipeline.strict import (
     Bounds,
     Count,
@@ -193,15 +194,15 @@ class Params:
     bidirectional_flow: BidirectionalFlow
     engine: Engine
     streams: dict[Name, Stream]
+    st_resnet: dict[Name, STResNetParams]
     fuse: Fuse
 
     def __post_init__(self) -> None:
         """Check what no single key can say."""
+        known = sorted({**self.streams, **self.st_resnet})
         for name in self.fuse.streams:
-            if name not in self.streams:
-                raise ParamsError(
-                    f"fuse.streams: got {name!r}, expected some of {sorted(self.streams)}"
-                )
+            if name not in known:
+                raise ParamsError(f"fuse.streams: got {name!r}, expected some of {known}")
         if set(self.fuse.weights) != set(self.fuse.streams):
             raise ParamsError(
                 f"fuse.weights: got {sorted(self.fuse.weights)}, expected one weight for each of "
@@ -221,11 +222,7 @@ class Params:
         self._check_datasets()
         computed = {"warped_flow": self.warped_flow, "bidirectional_flow": self.bidirectional_flow}
         for name, stream in self.streams.items():
-            if name in RESERVED:
-                raise ParamsError(
-                    f"streams.{name}: got a name that the results use, expected none of "
-                    f"{', '.join(RESERVED)}"
-                )
+            _check_name("streams", name)
             if stream.source in computed and not computed[stream.source].compute:
                 raise ParamsError(
                     f"streams.{name}.source: got {stream.source}, expected {stream.source}.compute "
@@ -236,13 +233,25 @@ class Params:
                     f"streams.{name}.training.auxiliary: got {sorted(unknown)[0]!r}, expected some "
                     f"of auxiliary_datasets: {sorted(self.auxiliary_datasets)}"
                 )
-            watched = stream.training.patience or stream.training.keep == "best"
-            if watched and self.dataset.val_fraction == 0 and self.dataset.format != "csv":
-                raise ParamsError(
-                    f"streams.{name}.training: patience and keep best need validation clips, "
-                    f"expected dataset.val_fraction above 0"
-                )
+            self._check_validation(f"streams.{name}.training", stream.training)
             check_stream(f"streams.{name}", stream)
+        for name, section in self.st_resnet.items():
+            at = f"st_resnet.{name}"
+            _check_name("st_resnet", name)
+            if name in self.streams:
+                raise ParamsError(f"{at}: got the name of a stream, expected another one")
+            for key in ("stage1", "stage2"):
+                self._check_validation(f"{at}.{key}", getattr(section, key))
+            check_st_resnet(at, section, self.streams)
+
+    def _check_validation(self, at: str, params: Optimisation) -> None:
+        """Refuse what needs validation clips where there are none."""
+        watched = params.patience or params.keep == "best"
+        if watched and self.dataset.val_fraction == 0 and self.dataset.format != "csv":
+            raise ParamsError(
+                f"{at}: patience and keep best need validation clips, expected "
+                f"dataset.val_fraction above 0"
+            )
 
     def _check_datasets(self) -> None:
         for at, one in (("dataset", self.dataset), *(
@@ -256,6 +265,13 @@ class Params:
                     f"{at}.name: got {one.name!r}, expected the section's own name, other than "
                     f"dataset.name, {self.dataset.name!r}"
                 )
+
+
+def _check_name(at: str, name: str) -> None:
+    if name in RESERVED:
+        raise ParamsError(
+            f"{at}.{name}: got a name that the results use, expected none of {', '.join(RESERVED)}"
+        )
 
 
 def load(path: Path = PATH) -> Params:

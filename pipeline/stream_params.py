@@ -171,7 +171,7 @@ def check_optimisation(at: str, params: Optimisation) -> None:
     if list(steps) != sorted(set(steps)) or any(step >= params.epochs for step in steps):
         raise ParamsError(
             f"{at}.milestones: got {list(steps)}, expected epochs in rising order, below "
-            f"training.epochs"
+            f"{at}.epochs"
         )
     if params.passes > params.batch:
         raise ParamsError(

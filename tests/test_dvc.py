@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from torch.distributed.run import get_args_parser
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -82,3 +83,18 @@ def test_views_are_scored_without_training_again():
     assert "streams.${key}" not in declared
     assert not any("testing" in entry for entry in declared)
     assert "lr" not in plain(STAGES["score"])["params"]
+
+
+@pytest.mark.parametrize("name", ["train", "st_resnet_stage1", "st_resnet_stage2"])
+def test_torchrun_leaves_a_training_its_arguments(name):
+    """What engine.processes starts would take an option that begins like one of its own."""
+    module, *words = shlex.split(plain(STAGES[name])["cmd"])[2:]
+    parsed = get_args_parser().parse_args(["--standalone", "--module", module, *words])
+    assert (parsed.training_script, parsed.training_script_args) == (module, words)
+
+
+def test_the_second_phase_alone_bears_on_nothing_of_the_first():
+    first, second = (plain(STAGES[f"st_resnet_stage{n}"]) for n in (1, 2))
+    assert not any("stage2" in p or "testing" in p for p in (*first["params"], *first["deps"]))
+    assert "st_resnet.${key}" not in first["params"] + second["params"]
+    assert first["outs"][0] in second["deps"]

@@ -40,7 +40,7 @@ def changed(tmp_path):
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted(ROOT.glob("presets/*.yaml"))])
 def test_shipped_files_load(path):
     loaded = load(path)
-    assert set(loaded.fuse.streams) <= set(loaded.streams)
+    assert set(loaded.fuse.streams) <= {*loaded.streams, *loaded.st_resnet}
 
 
 @pytest.mark.parametrize(

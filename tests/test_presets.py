@@ -10,6 +10,8 @@ from pipeline.params import load
 from pipeline.videos import read_videos
 
 ROOT = Path(__file__).parents[1]
+# The sample's is for clips that the pipeline renders itself.
+DATASETS = sorted({*ROOT.glob("presets/*.yaml")} - {ROOT / "presets/st_resnet_sample.yaml"})
 
 
 def fill(paths):
@@ -41,7 +43,7 @@ def lay_out(dataset):
         (lists / f"{class_name}_test_split1.txt").write_text("".join(lines))
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("presets/*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DATASETS, ids=lambda path: path.stem)
 def test_a_preset_indexes_its_dataset_unedited(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     params = load(path)

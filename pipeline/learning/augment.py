@@ -47,7 +47,7 @@ def random_crop(
     else:
         fixed = fixed_places(below, right, places)
         top, left = fixed[int(rng.integers(len(fixed)))]
-    return _resize(volume[top : top + height, left : left + width], size, size)
+    return resize(volume[top : top + height, left : left + width], size, size)
 
 
 def box_sides(short: int, size: int, scale_jitter: tuple[float, ...]) -> list[int]:
@@ -95,7 +95,7 @@ def scaled_frame(volume: np.ndarray, size: int, crop_ratio: float) -> np.ndarray
     """Scale a volume so that a crop of ``size`` px is ``crop_ratio`` of its short side."""
     height, width = volume.shape[:2]
     scale = size / crop_ratio / min(height, width)
-    return _resize(volume, max(round(height * scale), size), max(round(width * scale), size))
+    return resize(volume, max(round(height * scale), size), max(round(width * scale), size))
 
 
 def crop_places(height: int, width: int, size: int, crops: int) -> list[tuple[int, int, bool]]:
@@ -112,7 +112,8 @@ def crop_places(height: int, width: int, size: int, crops: int) -> list[tuple[in
     return [(top, left, flipped) for flipped in flips for top, left in places]
 
 
-def _resize(volume: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize(volume: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Scale a volume (H, W, C) of any number of channels; it averages where it shrinks."""
     if volume.shape[:2] == (height, width):
         return volume
     # Averages when shrinking, so that fine texture does not alias.

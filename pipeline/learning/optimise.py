@@ -19,6 +19,7 @@ def parameter_groups(
 
     Weights of convolutions and fully connected layers decay. Their biases learn ``bias_lr_scale``
     times as fast as their weights and don't, nor do batch normalisation and a learned consensus.
+    A parameter's own ``lr_scale``, if a task has given it one, comes on top.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def parameter_groups(
     for module in model.modules():
         normalises = isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)
         for name, parameter in module.named_parameters(recurse=False):
-            scale = scales.get(module, 1.0)
+            scale = scales.get(module, 1.0) * getattr(parameter, "lr_scale", 1.0)
             if name == "bias" and not normalises:
                 scale *= params.bias_lr_scale
             decay = params.weight_decay if parameter.ndim > 1 else 0.0

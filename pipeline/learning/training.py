@@ -78,11 +78,12 @@ def train_once(
         if not reused:
             task = make()
             share = range(here.rank, len(val), here.world)
+            at_once = -(-params.batch // params.passes)  # what is known to fit into memory
             all_draws = draws()
             rows = Fit(
                 task,
                 lambda first: loader(clips, batch_sampler=draws(first=first)),
-                loader(val, sampler=share, batch_size=params.batch) if len(val) else None,
+                loader(val, sampler=share, batch_size=at_once) if len(val) else None,
                 steps=all_draws.steps, clips=size, lr=lr, params=params, engine=engine, seed=seed,
                 label=name, checkpoint=checkpoint,
                 names=lambda i: [clips.videos[clip].video_id for *_, clip in all_draws.share(i)],

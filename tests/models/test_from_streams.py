@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.from_streams import NETWORKS, from_streams
+from models.from_streams import NETWORKS, from_state, from_streams
 from models.st_resnet import TimeConv
 
 OPTIONS = {"dropout": 0.0, "connections": "add", "time_pool": False, "checkpointing": False}
@@ -90,3 +90,22 @@ def test_states_that_do_not_fit_are_refused(name, spatial, temporal, message):
     states = broken(state(), **spatial), broken(state(channels=4), **temporal)
     with pytest.raises(ValueError, match=message):
         from_streams(name, *states, temporal_filters=True, **OPTIONS)
+
+
+@pytest.mark.parametrize("temporal_filters", [False, True])
+def test_a_network_goes_on_from_its_own_weights(temporal_filters):
+    options = OPTIONS | {"temporal_filters": temporal_filters}
+    first = from_streams("resnet18", state(), state(channels=6, seed=1), **options).state_dict()
+    second = from_state("resnet18", first, origin="w.pt", **options | {"time_pool": True})
+    assert second.time_pool and second.motion.conv1.in_channels == 6
+    for key, value in second.state_dict().items():
+        assert torch.equal(value, first[key]), key
+    del first["motion.layer1.0.conv1.weight"]
+    with pytest.raises(
+        ValueError, match=r"w\.pt: not weights of resnet18: motion\.layer1\.0\.conv"
+    ):
+        from_state("resnet18", first, origin="w.pt", **options)
+    with pytest.raises(
+        ValueError, match=r"w\.pt: appearance: not weights of resnet18: no fc\.weig"
+    ):
+        from_state("resnet18", {}, origin="w.pt", **options)

@@ -338,8 +338,15 @@ def test_loss_by_hand():
         for clip, label in enumerate(labels):
             for step in head[clip]:
                 expected += np.log(np.exp(step).sum()) - step[label]
-    found = two_head_loss(tuple(torch.from_numpy(heads)), torch.tensor(labels))
-    assert found.item() == pytest.approx(expected / 3, rel=1e-12)
+    heads = torch.from_numpy(heads)
+    found = two_head_loss(tuple(heads), torch.tensor(labels))
+    assert found.item() == pytest.approx(expected, rel=1e-12)
+    padded = torch.cat([heads, heads[:, :2]], 1)
+    found = two_head_loss(tuple(padded), torch.tensor([*labels, -1, -100]))
+    assert found.item() == pytest.approx(expected, rel=1e-12)
+    smooth = [heads.log_softmax(-1)[..., c].sum() for c in range(5)]  # of each class
+    found = two_head_loss(tuple(heads), torch.tensor(labels), 0.25)
+    assert found.item() == pytest.approx(0.75 * expected - 0.25 * sum(smooth).item() / 5, rel=1e-12)
 
 
 def test_folded_normalisation_gives_the_same_answers():

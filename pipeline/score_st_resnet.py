@@ -1,0 +1,92 @@
+"""Stage ``st_resnet_score@NAME``: a joined network's answers on the train, val and test clips.
+
+Reads the stored frames and flow and the weights of the second phase; writes a score file like any
+stream's (see :mod:`pipeline.learning.scores`), so that ``fuse`` takes it. The logits are averaged
+over steps in time, positions, views and both heads, as the authors do; the probabilities are their
+softmax.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import SUBSETS
+from pipeline.learning.clip_task import score_clips
+from pipeline.learning.clips import Seen, TestingJointClips, paired
+from pipeline.learning.loading import loader, one_line
+from pipeline.learning.scores import Scores, write_scores
+from pipeline.learning.weights import read_weights
+from pipeline.params import Params, ParamsError, load
+from pipeline.parent import end_with_dvc
+from pipeline.progress import progress
+from pipeline.st_resnet import check_heads, read_network
+from pipeline.train import read_heads
+
+
+def run(frames: Path, flow: Path, weights: Path, out: Path, *, name: str, params: Params) -> None:
+    """Score all clips that have both frames and flow.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or the weights are of another network or other classes.
+    """
+    started, testing = time.monotonic(), params.st_resnet[name].testing
+    listed, heads = read_heads(frames, (params.dataset.name,))
+    videos = paired(listed, flow)
+    if not videos:
+        raise ValueError(f"{frames}, {flow}: got no usable clip, expected some to score")
+    kept = read_weights(weights)
+    check_heads(weights, kept, heads, frames)
+    network = read_network(weights, kept, dropout=0.0, checkpointing=False,
+                           time_pool=kept.about.get("time_pool", False))  # fmt: skip
+    seen, crop = Seen(**kept.about["seen"]), kept.about["crop"]
+    clips = TestingJointClips(frames, flow, videos, seen, crop, testing=testing)
+    answers = score_clips(
+        network, loader(clips, batch_size=None), seen=seen, crop=crop, views=testing.views
+    )
+    bar = progress(answers, desc=f"score {name}", total=len(videos), unit="video")
+    logits, probs = map(np.stack, zip(*bar, strict=True))
+    scores = Scores(
+        stream=name,
+        classes=tuple(kept.classes),
+        video_id=np.array([video.video_id for video in videos]),
+        label=np.array([video.label for video in videos]),
+        subset=np.array([video.subset for video in videos]),
+        logits=logits,
+        probs=probs,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_scores(out, scores)
+    print(f"score {name}: {len(videos)} videos in {time.monotonic() - started:.1f} s")
+    for subset in SUBSETS:
+        of = scores.subset == subset
+        if of.any():
+            right = (probs[of].argmax(1) == scores.label[of]).mean()
+            print(f"{name}: top-1 {right:.4f} on {of.sum()} {subset} clips")
+
+
+def main() -> None:
+    """Run the stage from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("name", help="a key of params.yaml's st_resnet")
+    parser.add_argument("frames", type=Path, help="folder of stored frames")
+    parser.add_argument("flow", type=Path, help="folder of the flow that it was trained on")
+    parser.add_argument("weights", type=Path, help="the second phase's weights")
+    parser.add_argument("out", type=Path, help="score file to write")
+    args = parser.parse_args()
+    end_with_dvc()
+    try:
+        params = load()
+        if args.name not in params.st_resnet:
+            raise ParamsError(f"st_resnet: no {args.name!r} among {sorted(params.st_resnet)}")
+        run(args.frames, args.flow, args.weights, args.out, name=args.name,
+            params=params)  # fmt: skip
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"score_st_resnet: {one_line(error)}") from None
+
+
+if __name__ == "__main__":
+    main()
