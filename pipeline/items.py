@@ -218,7 +218,11 @@ def waiting(path: Path, who: str, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
         except BlockingIOError:
             print(f"{who}: waiting for another run of this stage to end", flush=True)
             fcntl.flock(lock, kind)
-        yield
+        try:
+            yield
+        finally:
+            # A process that was forked meanwhile has the file open, too, and would hold on.
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 @contextmanager
