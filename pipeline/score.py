@@ -7,21 +7,18 @@ The training clips are scored as well: the SVM of the stage ``fuse`` is fitted o
 """
 
 import argparse
-import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from models import NORMALISATION, build
-from pipeline import SUBSETS
-from pipeline.learning import dataset
+from pipeline.learning import dataset, devices
 from pipeline.learning.loading import loader, one_line
-from pipeline.learning.scores import Scores, write_scores
-from pipeline.learning.scoring import score_views
+from pipeline.learning.scoring import score_views, write_answers
 from pipeline.learning.weights import read_weights
 from pipeline.params import Params, ParamsError, load
 from pipeline.parent import end_with_dvc
-from pipeline.progress import progress
 from pipeline.videos import read_videos
 
 
@@ -33,7 +30,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) ->
     ValueError
         If there is no usable clip, or the weights are of another network or other classes.
     """
-    started, stream = time.monotonic(), params.streams[name]
+    stream = params.streams[name]
     listed = [v for v in read_videos(source / "videos.csv") if v.dataset == params.dataset.name]
     videos = [video for video in listed if video.status == "ok"]
     if not videos:
@@ -68,30 +65,13 @@ def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) ->
         source, videos, stream, mean, snippets=stream.testing.frames, crops=stream.testing.crops,
         crop_ratio=stream.testing.crop_ratio,
     )  # fmt: skip
-    read = loader(clips, batch_size=None)
-    answers = score_views(network, read, std=dataset.deviations(stream, std), classes=len(classes))
-    bar = progress(answers, desc=f"score {name}", total=len(videos), unit="video")
-    logits, probs = map(np.stack, zip(*bar, strict=True))
-    scores = Scores(
-        stream=name,
-        classes=tuple(classes),
-        video_id=np.array([video.video_id for video in videos]),
-        label=np.array([video.label for video in videos]),
-        subset=np.array([video.subset for video in videos]),
-        logits=logits,
-        probs=probs,
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_scores(out, scores)
-    views = stream.testing.frames * stream.testing.crops
-    print(
-        f"score {name}: {len(videos)} videos of {views} views in {time.monotonic() - started:.1f} s"
-    )
-    for subset in SUBSETS:
-        of = scores.subset == subset
-        if of.any():
-            right = (probs[of].argmax(1) == scores.label[of]).mean()
-            print(f"{name}: top-1 {right:.4f} on {of.sum()} {subset} clips")
+    std = dataset.deviations(stream, std)
+
+    def answer(share: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        read = loader(clips, batch_size=None, sampler=share)
+        return score_views(network, read, std=std, classes=len(classes))
+
+    write_answers(out, videos, classes, answer, name=name)
 
 
 def main() -> None:
@@ -107,8 +87,8 @@ def main() -> None:
         params = load()
         if args.stream not in params.streams:
             raise ParamsError(f"streams: no {args.stream!r} among {sorted(params.streams)}")
-        run(args.source, args.weights, args.out, name=args.stream,
-            params=params)  # fmt: skip
+        devices.launch(params.engine.processes)
+        run(args.source, args.weights, args.out, name=args.stream, params=params)
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"score: {one_line(error)}") from None
 

@@ -7,20 +7,19 @@ softmax.
 """
 
 import argparse
-import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pipeline import SUBSETS
+from pipeline.learning import devices
 from pipeline.learning.clip_task import score_clips
 from pipeline.learning.clips import Seen, TestingJointClips, paired
 from pipeline.learning.loading import loader, one_line
-from pipeline.learning.scores import Scores, write_scores
+from pipeline.learning.scoring import write_answers
 from pipeline.learning.weights import read_weights
 from pipeline.params import Params, ParamsError, load
 from pipeline.parent import end_with_dvc
-from pipeline.progress import progress
 from pipeline.st_resnet import check_heads, read_network
 from pipeline.train import read_heads
 
@@ -33,7 +32,7 @@ def run(frames: Path, flow: Path, weights: Path, out: Path, *, name: str, params
     ValueError
         If there is none, or the weights are of another network or other classes.
     """
-    started, testing = time.monotonic(), params.st_resnet[name].testing
+    testing = params.st_resnet[name].testing
     listed, heads = read_heads(frames, (params.dataset.name,))
     videos = paired(listed, flow)
     if not videos:
@@ -44,28 +43,12 @@ def run(frames: Path, flow: Path, weights: Path, out: Path, *, name: str, params
                            time_pool=kept.about.get("time_pool", False))  # fmt: skip
     seen, crop = Seen(**kept.about["seen"]), kept.about["crop"]
     clips = TestingJointClips(frames, flow, videos, seen, crop, testing=testing)
-    answers = score_clips(
-        network, loader(clips, batch_size=None), seen=seen, crop=crop, views=testing.views
-    )
-    bar = progress(answers, desc=f"score {name}", total=len(videos), unit="video")
-    logits, probs = map(np.stack, zip(*bar, strict=True))
-    scores = Scores(
-        stream=name,
-        classes=tuple(kept.classes),
-        video_id=np.array([video.video_id for video in videos]),
-        label=np.array([video.label for video in videos]),
-        subset=np.array([video.subset for video in videos]),
-        logits=logits,
-        probs=probs,
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_scores(out, scores)
-    print(f"score {name}: {len(videos)} videos in {time.monotonic() - started:.1f} s")
-    for subset in SUBSETS:
-        of = scores.subset == subset
-        if of.any():
-            right = (probs[of].argmax(1) == scores.label[of]).mean()
-            print(f"{name}: top-1 {right:.4f} on {of.sum()} {subset} clips")
+
+    def answer(share: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        read = loader(clips, batch_size=None, sampler=share)
+        return score_clips(network, read, seen=seen, crop=crop, views=testing.views)
+
+    write_answers(out, videos, kept.classes, answer, name=name)
 
 
 def main() -> None:
@@ -82,8 +65,8 @@ def main() -> None:
         params = load()
         if args.name not in params.st_resnet:
             raise ParamsError(f"st_resnet: no {args.name!r} among {sorted(params.st_resnet)}")
-        run(args.frames, args.flow, args.weights, args.out, name=args.name,
-            params=params)  # fmt: skip
+        devices.launch(params.engine.processes)
+        run(args.frames, args.flow, args.weights, args.out, name=args.name, params=params)
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"score_st_resnet: {one_line(error)}") from None
 

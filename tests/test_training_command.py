@@ -12,13 +12,14 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
+from pipeline.learning.scores import read_scores
 from pipeline.learning.weights import read_weights
-from pipeline.params import load
 from pipeline.video import store
 from pipeline.videos import Video, write_videos
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "pipeline.train", "spatial", "frames", "w.pt", "c.csv")
+SCORE = (sys.executable, "-m", "pipeline.score", "spatial", "frames", "w.pt", "s.h5")
 CLIPS = 13  # an odd number, so that two processes share a last batch unevenly
 
 
@@ -61,14 +62,14 @@ def save(folder, tree):
         YAML().dump(tree, file)
 
 
-def start(folder, **env):
+def start(folder, command=COMMAND, **env):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PIPELINE_LOADERS": "1", **env}
     with (folder / "log").open("w") as log:
-        return subprocess.Popen(COMMAND, cwd=folder, env=env, stdout=log, stderr=log)
+        return subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
 
 
-def run(folder, **env):
-    assert start(folder, **env).wait() == 0, (folder / "log").read_text()[-3000:]
+def run(folder, command=COMMAND, **env):
+    assert start(folder, command, **env).wait() == 0, (folder / "log").read_text()[-3000:]
     return (folder / "log").read_text()
 
 
@@ -112,13 +113,19 @@ def newest(folder):
                default=0)  # fmt: skip
 
 
-def test_two_processes_train_as_one(project, whole):
-    (project / "alone.pt").write_bytes(whole[0])
-    alone, curve = read_weights(project / "alone.pt").state, whole[1].decode()
+def test_two_processes_train_and_score_as_one(project, whole):
+    (project / "w.pt").write_bytes(whole[0])
+    alone, curve = read_weights(project / "w.pt").state, whole[1].decode()
+    run(project, SCORE)
+    scores = read_scores(project / "s.h5")
     tree = YAML(typ="safe", pure=True).load((project / "params.yaml").read_text())
     tree["engine"]["processes"] = 2
     save(project, tree)
-    assert load(project / "params.yaml").engine.processes == 2
+    said = run(project, SCORE, OMP_NUM_THREADS="1")
+    assert said.count("score spatial: 13 videos") == 1
+    shared = read_scores(project / "s.h5")
+    assert shared.video_id.tolist() == scores.video_id.tolist()
+    np.testing.assert_allclose(shared.logits, scores.logits, rtol=1e-4, atol=1e-5)
     said = run(project, OMP_NUM_THREADS="1")
     assert said.count("train spatial: 13 clips") == 1
     for key, value in read_weights(project / "w.pt").state.items():

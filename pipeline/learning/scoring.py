@@ -1,13 +1,19 @@
-"""A trained network's answers on the views of clips."""
+"""A trained network's answers on the views of clips, and their score file."""
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
 from models import fold_bn
+from pipeline import SUBSETS
 from pipeline.learning import devices, volumes
+from pipeline.learning.scores import Scores, write_scores
+from pipeline.progress import progress
+from pipeline.videos import Video
 
 
 def score_views(
@@ -46,3 +52,52 @@ def score_views(
             logits = logits[:, :classes].double().cpu()
             means = logits.mean(0).float().numpy(), logits.softmax(1).mean(0).float().numpy()
         yield means  # outside: a caller that stops half-way would stay in inference mode
+
+
+def write_answers(
+    out: Path,
+    videos: list[Video],
+    classes: list[str],
+    answer: Callable[[Sequence[int]], Iterator[tuple[np.ndarray, np.ndarray]]],
+    *,
+    name: str,
+) -> None:
+    """Score clips, shared out over the processes there are, and write one score file.
+
+    Parameters
+    ----------
+    out : Path
+        The score file (see :mod:`pipeline.learning.scores`).
+    videos : list of Video
+    classes : list of str
+    answer : callable
+        ``answer(share)`` yields logits and probs (classes,) of each video in ``share``, which are
+        numbers of ``videos``.
+    name : str
+        The stream.
+    """
+    started, here = time.monotonic(), devices.place()
+    share = range(here.rank, len(videos), here.world)
+    bar = progress(answer(share), desc=f"score {name}", total=len(share), unit="video",
+                   disable=here.rank > 0)  # fmt: skip
+    answers = devices.gather(list(bar))
+    if here.rank > 0:
+        return
+    logits, probs = map(np.stack, zip(*answers, strict=True))
+    scores = Scores(
+        stream=name,
+        classes=tuple(classes),
+        video_id=np.array([video.video_id for video in videos]),
+        label=np.array([video.label for video in videos]),
+        subset=np.array([video.subset for video in videos]),
+        logits=logits,
+        probs=probs,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_scores(out, scores)
+    print(f"score {name}: {len(videos)} videos in {time.monotonic() - started:.1f} s")
+    for subset in SUBSETS:
+        of = scores.subset == subset
+        if of.any():
+            right = (probs[of].argmax(1) == scores.label[of]).mean()
+            print(f"{name}: top-1 {right:.4f} on {of.sum()} {subset} clips")
