@@ -22,7 +22,7 @@ def make(folder: Path) -> Path:
     """Copy the project's tracked files to ``folder``, with clips and params that take seconds."""
     told = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in told.stdout.splitlines():
-        copied = name.split("/")[0] in (".dvc", "dvc.yaml", "models", "pipeline")
+        copied = name.split("/")[0] in (".dvc", ".gitignore", "dvc.yaml", "models", "pipeline")
         if copied and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
