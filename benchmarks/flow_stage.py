@@ -87,7 +87,7 @@ def time_kernel(folder, values):
     for video in read_videos(folder / "videos.csv"):
         if video.status == "ok":
             with store.StoredVideo(folder, video.video_id, store.FRAMES) as stored:
-                clips.append(np.stack([stored.read(k, grey=True) for k in range(len(stored))]))
+                clips.append(stored.read_many(range(len(stored)), grey=True))
     cv2.setNumThreads(1)
     tvl1.tvl1(clips[0][:2], settings, values.backend)
     with ThreadPoolExecutor(workers.count()) as pool:

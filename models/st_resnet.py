@@ -144,7 +144,7 @@ class STResNet(nn.Module):
     def features(self, rgb: torch.Tensor, flow: torch.Tensor) -> Maps:
         """Map clips to both networks' last maps, each (N, T', channels, H/32, W/32)."""
         _check_clips(rgb, flow, POOLED_FRAMES if self.time_pool else 1)
-        clips = len(rgb)
+        clips = rgb.shape[0]  # an int of its own where the network is traced
         appearance = self._run(_stem, self.appearance, rgb.flatten(0, 1))
         motion = self._run(_stem, self.motion, flow.flatten(0, 1))
         for stage in _STAGES:

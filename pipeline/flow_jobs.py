@@ -45,7 +45,7 @@ def _pairs(frames: store.StoredVideo) -> Iterator[tuple[np.ndarray, np.ndarray]]
     at_once = tvl1.batch_size(*frames.read(0, grey=True).shape)
     for first in range(0, len(frames) - 1, at_once):
         last = min(first + at_once, len(frames) - 1)
-        grey = np.stack([frames.read(i, grey=True) for i in range(first, last + 1)])
+        grey = frames.read_many(range(first, last + 1), grey=True)
         yield grey[:-1], grey[1:]
 
 

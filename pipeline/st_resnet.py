@@ -197,8 +197,13 @@ def check_heads(path: Path, kept: Weights, heads: dict[str, list[str]], frames: 
         )
 
 
+def is_joined(kept: Weights) -> bool:
+    """Whether weights are those of an ST-ResNet, and not a stream's."""
+    return set(_SHAPE) <= kept.about.keys()
+
+
 def _check_joined(path: Path, kept: Weights) -> None:
-    if not set(_SHAPE) <= kept.about.keys():
+    if not is_joined(kept):
         raise ValueError(f"{path}: got weights of a stream, expected those of an ST-ResNet")
 
 

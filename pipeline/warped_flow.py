@@ -45,7 +45,7 @@ def warped_codes(
     at_once = tvl1.batch_size(*camera_of.previous.shape)
     for start in range(0, len(flow), at_once):
         chosen = range(start, min(start + at_once, len(flow)))
-        codes = np.stack([flow.read(index) for index in chosen])
+        codes = flow.read_many(chosen)
         moves = [
             camera_of.motion(frames.read(index + 1, grey=True), field, params.bound)
             for index, field in zip(chosen, codes, strict=True)

@@ -119,7 +119,7 @@ def resize(volume: np.ndarray, height: int, width: int) -> np.ndarray:
     # Averages when shrinking, so that fine texture does not alias.
     shrinks = height < volume.shape[0] and width < volume.shape[1]
     way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    # OpenCV resizes at most four channels at a time.
-    parts = [volume[..., first : first + 4] for first in range(0, volume.shape[2], 4)]
-    resized = [cv2.resize(part, (width, height), interpolation=way) for part in parts]
-    return np.dstack(resized)
+    if volume.shape[2] <= 4:  # more can't be averaged at a time
+        return np.atleast_3d(cv2.resize(volume, (width, height), interpolation=way))
+    planes = volume.transpose(2, 0, 1)
+    return cv2.merge([cv2.resize(one, (width, height), interpolation=way) for one in planes])

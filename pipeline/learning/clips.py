@@ -12,7 +12,6 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from pipeline.learning import augment, clip_sampling, volumes
-from pipeline.learning.dataset import read_pictures
 from pipeline.learning.epochs import PADDING
 from pipeline.st_resnet_params import ClipTesting, Phase
 from pipeline.video import store
@@ -132,10 +131,10 @@ class JointClips(Dataset):
         """
         video, length = self.videos[number], self.seen.length
         with store.StoredVideo(self.frames, video.video_id, store.FRAMES) as stored:
-            rgb = read_pictures(stored, chosen, store.FRAMES)
+            rgb = stored.read_many(chosen)
         around = clip_sampling.fields_around(chosen, length, video.frames)
         with store.StoredVideo(self.flow, video.video_id, store.FLOW) as stored:
-            fields = read_pictures(stored, around.ravel(), store.FLOW)
+            fields = stored.read_many(around.ravel())
         if fields.shape[2:] != rgb.shape[1:3]:
             raise ValueError(
                 f"{self.flow / video.video_id}: got fields of {fields.shape[2:]} px, expected "

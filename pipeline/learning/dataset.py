@@ -60,7 +60,7 @@ class Clips(Dataset):
         """
         if self.stream.input.kind == "difference":
             wanted = sampling.snippet_indices(start, self.span, 1, len(video))
-            volume = volumes.difference_stack(read_pictures(video, wanted, store.FRAMES))
+            volume = volumes.difference_stack(video.read_many(wanted))
             return volume, np.zeros(volume.shape[2], np.float32)
         if not self.is_flow:
             return video.read(start), self.mean
@@ -81,22 +81,11 @@ class Clips(Dataset):
         seen, count = self.stream.input, len(video)
         if seen.kind != "bidirectional":
             wanted = sampling.snippet_indices(start, seen.length, seen.stride, count)
-            return read_pictures(video, wanted, store.FLOW)
+            return video.read_many(wanted, names=store.FLOW)
         tau = sampling.middle_frame(start, self.span, count)
         forward, backward = sampling.bidirectional_indices(tau, seen.length, seen.stride, count)
-        both = (
-            read_pictures(video, forward, store.FLOW),
-            read_pictures(video, backward, store.BACKWARD),
-        )
-        return np.concatenate(both)
-
-
-def read_pictures(
-    video: store.StoredVideo, wanted: np.ndarray, names: tuple[str, ...]
-) -> np.ndarray:
-    """Read some fields of one direction, (L, 2, H, W), or frames, (L, H, W, 3); each once."""
-    read = {index: video.read(index, names=names) for index in dict.fromkeys(wanted.tolist())}
-    return np.stack([read[index] for index in wanted.tolist()])
+        both = ((forward, store.FLOW), (backward, store.BACKWARD))
+        return np.concatenate([video.read_many(wanted, names=names) for wanted, names in both])
 
 
 class TrainingClips(Clips):

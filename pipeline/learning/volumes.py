@@ -4,6 +4,7 @@
 stack of its L/2 forward fields and then its L/2 backward ones.
 """
 
+import cv2
 import numpy as np
 import torch
 from torch.nn import functional
@@ -20,10 +21,11 @@ def flow_stack(fields: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (H, W, 2L), the same dtype
-        Channels last, as image functions take it.
+        Channels last, as image functions take it; in memory it is the fields as they are, which
+        :func:`pipeline.learning.augment.resize` takes one by one.
     """
     length, _, height, width = fields.shape
-    return np.ascontiguousarray(fields.reshape(2 * length, height, width).transpose(1, 2, 0))
+    return fields.reshape(2 * length, height, width).transpose(1, 2, 0)
 
 
 def trajectory_stack(fields: np.ndarray) -> np.ndarray:
@@ -75,7 +77,8 @@ def difference_stack(frames: np.ndarray) -> np.ndarray:
         From -255 to 255, exact. Crops are resized after this and rounded once, where tsn-pytorch
         resizes and rounds each frame.
     """
-    return np.concatenate(np.diff(frames.astype(np.int16), axis=0), axis=-1)
+    planes = frames.transpose(0, 3, 1, 2).astype(np.int16, order="C")
+    return np.diff(planes, axis=0).reshape(-1, *planes.shape[2:]).transpose(1, 2, 0)
 
 
 def field_means(fields: np.ndarray) -> np.ndarray:
@@ -86,7 +89,8 @@ def field_means(fields: np.ndarray) -> np.ndarray:
     d_k goes, not that of the places where trajectories meet it, and trajectories follow the motion
     as it is.
     """
-    return fields.mean((2, 3), dtype=np.float64).astype(np.float32).ravel()
+    planes = fields.reshape(-1, *fields.shape[2:])
+    return np.array([cv2.mean(plane)[0] for plane in planes], np.float32)
 
 
 def flip(volume: np.ndarray, *, flow: bool) -> np.ndarray:

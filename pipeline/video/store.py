@@ -13,7 +13,9 @@ Nothing else in the project knows any of this.
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -27,6 +29,7 @@ FRAMES, FLOW, BACKWARD = ("frames",), ("flow_x", "flow_y"), ("back_x", "back_y")
 BIDIRECTIONAL = FLOW + BACKWARD
 PACKED = ".h5"
 _JPEG_SIDE = 65_500
+_ROW = h5py.vlen_dtype(np.uint8)
 _JPEG_PREFIX = {"frames": "img"} | {name: name for name in BIDIRECTIONAL}
 
 
@@ -118,9 +121,8 @@ def _encode(picture: np.ndarray | bytes, quality: int) -> np.ndarray:
 class _Hdf5Writer:
     def __init__(self, folder: Path, video_id: str, names: tuple[str, ...]) -> None:
         self.file = h5py.File(folder / f"{video_id}.h5", "a", track_order=True)
-        kind = h5py.vlen_dtype(np.uint8)
         self.rows = [
-            self.file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(64,))
+            self.file.create_dataset(name, (0,), _ROW, maxshape=(None,), chunks=(64,))
             for name in names
         ]
 
@@ -174,14 +176,21 @@ class StoredVideo:
     def __init__(self, folder: Path, video_id: str, names: tuple[str, ...]) -> None:
         self.path, self._names, self._file = stored_path(folder, video_id), names, None
         if self.path.is_file():
-            self._file = h5py.File(self.path, "r")
-            self.made_by = json.loads(self._file.attrs["made_by"])
-            self._length = len(self._file[names[0]])
+            # A snippet is a few rows of a file that is opened for it; h5py's own objects take
+            # longer for that than HDF5 does.
+            self._file = h5py.h5f.open(os.fsencode(self.path), h5py.h5f.ACC_RDONLY)
+            self._length = h5py.h5d.open(self._file, names[0].encode()).shape[0]
         else:
             self._length = sum(1 for _ in self.path.glob(f"{_JPEG_PREFIX[names[0]]}_*.jpg"))
             if not self._length:
                 raise FileNotFoundError(f"{self.path}: no .h5 file and no folder of pictures there")
-            self.made_by = json.loads((self.path / "made_by.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def made_by(self) -> dict:
+        """What made the pictures, as :func:`write_video` was told."""
+        if self._file is not None:
+            return json.loads(h5py.File(self._file).attrs["made_by"])
+        return json.loads((self.path / "made_by.json").read_text(encoding="utf-8"))
 
     def __len__(self) -> int:
         """Count frames or fields."""
@@ -212,27 +221,48 @@ class StoredVideo:
         ValueError
             If the picture can't be decoded, naming the file and the index.
         """
+        return self.read_many([index], grey=grey, names=names)[0]
+
+    def read_many(
+        self, indices: Sequence[int], *, grey: bool = False, names: tuple[str, ...] | None = None
+    ) -> np.ndarray:
+        """Decode some frames or fields, each once, in any order: what :meth:`read` gives, stacked.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`read`.
+        """
         names = names or self._names
-        pictures = [self._decode(name, index, grey) for name in names]
-        return pictures[0] if names == FRAMES else np.stack(pictures)
+        once, places = np.unique(np.asarray(indices, np.int64), return_inverse=True)
+        columns = [self._decoded(name, once, grey) for name in names]
+        pictures = np.stack(columns[0] if names == FRAMES else [*zip(*columns, strict=True)])
+        return pictures if np.array_equal(once, indices) else pictures[places]
 
     def jpegs(self, index: int) -> tuple[bytes, ...]:
         """Give the JPEG bytes of frame or field ``index``, one for each of ``names``."""
-        return tuple(self._bytes(name, index).tobytes() for name in self._names)
+        return tuple(self._rows(name, np.array([index]))[0].tobytes() for name in self._names)
 
-    def _bytes(self, name: str, index: int) -> np.ndarray:
-        if not 0 <= index < self._length:
+    def _rows(self, name: str, indices: np.ndarray) -> Sequence[np.ndarray]:
+        """Read the JPEG bytes of some rows."""
+        for index in indices[(indices < 0) | (indices >= self._length)]:
             raise IndexError(f"{self.path}: got index {index}, expected 0 to {self._length - 1}")
-        if self._file is not None:
-            return self._file[name][index]
-        return np.fromfile(self.path / f"{_JPEG_PREFIX[name]}_{index + 1:05d}.jpg", np.uint8)
+        if self._file is None:
+            prefix = self.path / _JPEG_PREFIX[name]
+            return [np.fromfile(f"{prefix}_{index + 1:05d}.jpg", np.uint8) for index in indices]
+        data, rows = h5py.h5d.open(self._file, name.encode()), np.empty(len(indices), _ROW)
+        space = data.get_space()
+        space.select_elements(indices[:, None])
+        data.read(h5py.h5s.create_simple(rows.shape), space, rows)
+        return rows
 
-    def _decode(self, name: str, index: int, grey: bool) -> np.ndarray:
+    def _decoded(self, name: str, indices: np.ndarray, grey: bool) -> list[np.ndarray]:
         colour = name == "frames" and not grey
         flag = cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE
-        decoded = cv2.imdecode(self._bytes(name, index), flag)
-        if decoded is None:
-            raise ValueError(f"{self.path}: {name} {index} is no JPEG picture")
+        decoded = [cv2.imdecode(row, flag) for row in self._rows(name, indices)]
+        for index, picture in zip(indices, decoded, strict=True):
+            if picture is None:
+                raise ValueError(f"{self.path}: {name} {index} is no JPEG picture")
         return decoded
 
 
