@@ -2,9 +2,10 @@
 
 Three parts, each in interleaved rounds on the clips and streams of a run (``dvc repro``):
 
-- loading: samples a second of one core, from stored pictures to what a network takes, with one
-  segment; beside tsn-pytorch's way, written from its public description: a JPEG file a picture,
-  PIL, a transform after the other on each picture of the snippet;
+- loading: samples a second of one core, from stored pictures to batches, with one segment; beside
+  tsn-pytorch's way, written from its public description: a JPEG file a picture, PIL, a transform
+  after the other on each picture of the snippet. Its batches are floats, normalised; ours are
+  codes, which the device normalises;
 - training: clips a second of each stream's real training, on clips that are loaded beside it, on
   batches that lie in memory, and of a plain loop of torch on random tensors;
 - testing: views a second of each stream's real scoring, and on views that lie in memory.
@@ -13,6 +14,7 @@ Three parts, each in interleaved rounds on the clips and streams of a run (``dvc
 import argparse
 import itertools
 import json
+import os
 import random
 import statistics
 import tempfile
@@ -28,7 +30,7 @@ from PIL import Image, ImageOps
 
 from models import NORMALISATION, build
 from pipeline import params as params_file
-from pipeline.learning import dataset, devices, volumes
+from pipeline.learning import dataset, devices
 from pipeline.learning.engine import Fit
 from pipeline.learning.epochs import Draws
 from pipeline.learning.loading import loader, loader_workers
@@ -37,6 +39,7 @@ from pipeline.learning.tasks import SnippetTask
 from pipeline.video import store
 from pipeline.videos import read_videos
 
+_BATCH = 32
 _SKIPPED = 4  # batches or clips until processes have started and memory is warm
 
 
@@ -82,7 +85,7 @@ def ratio(pairs):
 
 
 def loading(source, videos, stream, args):
-    """Time one core loading snippets, from HDF5 or JPEG folders as they are, and the peer's way."""
+    """Time one core making batches, from HDF5 or JPEG folders as they are, and the peer's way."""
     if stream.input.kind not in ("stack", "bidirectional"):
         return None  # tsn-pytorch has no such volume
     mean, std = NORMALISATION[stream.network.name]
@@ -90,34 +93,42 @@ def loading(source, videos, stream, args):
     clips = dataset.TrainingClips(source, videos, one, mean, seed=0)
     peer_mean = mean if stream.source == "frames" else (127.5,)
     std = dataset.deviations(stream, std)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    batches = -(-args.samples // _BATCH)
     with tempfile.TemporaryDirectory() as scratch:
         chosen = range(0, len(videos), -(-len(videos) // 20))
         folders = [unpack(source, videos[number], stream, Path(scratch)) for number in chosen]
+        peers = Peer(folders, one, peer_mean, std)
+        draws = [[(0, i, chosen[i % len(chosen)]) for i in range(first, first + _BATCH)]
+                 for first in range(0, (batches + 1) * _BATCH, _BATCH)]  # fmt: skip
+        cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+        os.sched_setaffinity(0, {min(cores)})  # the loading process's, too
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
 
-        def ours(i):
-            codes, offsets, _ = clips[0, i, chosen[i % len(chosen)]]
-            return volumes.normalise(torch.from_numpy(codes), torch.from_numpy(offsets), std)
-
-        def peers(i):
-            return peer(*folders[i % len(folders)], one, peer_mean, std)
-
-        assert ours(0).shape[1:] == peers(0).shape
-        pairs = [(rate(ours, args.samples), rate(peers, args.samples)) for _ in range(args.rounds)]
-    torch.set_num_threads(threads)
+        assert next(iter(loader(clips, batch_sampler=draws)))[0].shape[2:4] == peers[0, 0].shape[1:]
+        pairs = [(rate(clips, draws), rate(peers, draws)) for _ in range(args.rounds)]
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
     mine, theirs, times = ratio(pairs)
     return {"samples_per_s_of_a_core": mine, "tsn_pytorchs_way": theirs, "times_as_fast": times}
 
 
-def rate(load, count):
-    """Give the samples a second of a loading function."""
-    load(0)
-    started = time.perf_counter()
-    for i in range(count):
-        load(i)
-    return count / (time.perf_counter() - started)
+def rate(clips, draws):
+    """Give the samples a second of a loading process."""
+    for number, _ in enumerate(loader(clips, batch_sampler=draws)):
+        if number == 0:
+            started = time.perf_counter()
+    return (len(draws) - 1) * _BATCH / (time.perf_counter() - started)
+
+
+class Peer(torch.utils.data.Dataset):
+    """Training snippets of unpacked videos, loaded as tsn-pytorch does."""
+
+    def __init__(self, folders, stream, mean, std):
+        self.folders, self.stream, self.mean, self.std = folders, stream, mean, std
+
+    def __getitem__(self, drawn):
+        return peer(*self.folders[drawn[1] % len(self.folders)], self.stream, self.mean, self.std)
 
 
 def unpack(source, video, stream, out):

@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -184,6 +185,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/ablations"),
                         help="folder for numbers and a picture (default: %(default)s)")  # fmt: skip
     args = parser.parse_args()
+    # So that params.yaml is put back when this is told to end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ablation: stopped"))
     try:
         run(args.table, args.seeds, args.out)
     except (RuntimeError, ValueError, OSError) as error:

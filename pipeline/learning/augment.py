@@ -113,11 +113,11 @@ def crop_places(height: int, width: int, size: int, crops: int) -> list[tuple[in
 
 
 def resize(volume: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale a volume (H, W, C) of any number of channels; it averages where it shrinks."""
+    """Scale a volume (H, W, C) of any number of channels; it averages where it shrinks much."""
     if volume.shape[:2] == (height, width):
         return volume
-    # Averages when shrinking, so that fine texture does not alias.
-    shrinks = height < volume.shape[0] and width < volume.shape[1]
+    # Averages, so that fine texture does not alias; a little of it costs less than it takes.
+    shrinks = 1.25 * height < volume.shape[0] and 1.25 * width < volume.shape[1]
     way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     if volume.shape[2] <= 4:  # more can't be averaged at a time
         return np.atleast_3d(cv2.resize(volume, (width, height), interpolation=way))

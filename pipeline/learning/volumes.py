@@ -98,9 +98,11 @@ def flip(volume: np.ndarray, *, flow: bool) -> np.ndarray:
 
     Codes are odd around 127.5, so a negated x is the code 255 - c.
     """
-    mirrored = volume[:, ::-1].copy()
+    mirrored = np.atleast_3d(cv2.flip(volume, 1))
     if flow:
-        mirrored[..., ::2] = 255 - mirrored[..., ::2]
+        height, width, channels = mirrored.shape
+        rows = mirrored.reshape(height, width * channels)
+        rows ^= np.tile(np.array([255, 0], np.uint8), width * channels // 2)  # 255 - c is c ^ 255
     return mirrored
 
 
@@ -133,4 +135,4 @@ def normalise(volumes: torch.Tensor, offsets: torch.Tensor, std: tuple[float, ..
     Tensor of shape (N, C, H, W), float32, in channels-last memory
     """
     divisor = torch.tensor(std, dtype=torch.float32, device=volumes.device)
-    return ((volumes - offsets[:, None, None, :]) / divisor).permute(0, 3, 1, 2)
+    return (volumes - offsets[:, None, None, :]).div_(divisor).permute(0, 3, 1, 2)

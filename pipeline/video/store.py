@@ -233,11 +233,19 @@ class StoredVideo:
         ValueError
             As :meth:`read`.
         """
-        names = names or self._names
-        once, places = np.unique(np.asarray(indices, np.int64), return_inverse=True)
+        names, wanted = names or self._names, np.asarray(indices, np.int64)
+        ordered = (np.diff(wanted) > 0).all()
+        once, places = (wanted, None) if ordered else np.unique(wanted, return_inverse=True)
         columns = [self._decoded(name, once, grey) for name in names]
-        pictures = np.stack(columns[0] if names == FRAMES else [*zip(*columns, strict=True)])
-        return pictures if np.array_equal(once, indices) else pictures[places]
+        if len(names) == len(once) == 1:
+            pictures = columns[0][0][None]
+        else:
+            pictures = np.empty((len(once), len(names), *columns[0][0].shape), np.uint8)
+            for pair, decoded in zip(pictures, zip(*columns, strict=True), strict=True):
+                for place, picture in zip(pair, decoded, strict=True):
+                    place[...] = picture
+            pictures = pictures[:, 0] if names == FRAMES else pictures
+        return pictures if ordered else pictures[places]
 
     def jpegs(self, index: int) -> tuple[bytes, ...]:
         """Give the JPEG bytes of frame or field ``index``, one for each of ``names``."""

@@ -1,0 +1,133 @@
+"""Tables of experiments: in a made-up repository of its own, and those that ship."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+
+from pipeline import params
+from pipeline.ablation import read
+from pipeline.strict import ParamsError
+
+ROOT = Path(__file__).parents[1]
+STAGE = """
+import json
+from pathlib import Path
+from ruamel.yaml import YAML
+params = YAML().load(Path("params.yaml").read_text())
+assert params["lr"] < 0.5
+top1 = params["lr"] + params["seed"] / 10
+Path("results").mkdir(exist_ok=True)
+Path("results/metrics.json").write_text(json.dumps({
+    "streams": {"spatial": {"top1": top1}},
+    "fusion": {"average": {"top1": 0.9}, "svm": None},
+}))
+with open("../ran", "a") as file:
+    print(params["lr"], params["seed"], file=file)
+"""
+DVC = """
+stages:
+  report:
+    cmd: python stage.py
+    params: [lr, seed]
+    metrics: [{results/metrics.json: {cache: false}}]
+"""
+TABLE = """
+title: How fast
+shown: [spatial, average]
+common: [extra=2]
+rows:
+- {title: slow, set: [lr=0.25]}
+- {title: as it is, set: []}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A repository whose one stage tells what it was run with."""
+    env = {f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER")
+           for what in ("NAME", "EMAIL")}  # fmt: skip
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env["PYTHONPATH"] = str(ROOT)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    made = tmp_path / "project"
+    made.mkdir()
+    (made / "stage.py").write_text(STAGE)
+    (made / "dvc.yaml").write_text(DVC)
+    (made / "params.yaml").write_text("lr: 0.1  # a comment\nseed: 7\nextra: 1\n")
+    (made / "table.yaml").write_text(TABLE)
+    for command in ("git init -q", "dvc init -q", "git add .", "git commit -qm start"):
+        subprocess.run(command.split(), cwd=made, check=True)
+    return made
+
+
+def ablation(folder, *args):
+    command = [sys.executable, "-m", "pipeline.ablation", "table.yaml", *args]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_rows_and_seeds_become_a_table_and_are_run_once(folder):
+    before = (folder / "params.yaml").read_bytes()
+    done = ablation(folder, "--seeds", "1", "3")
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.rpartition("How fast")[2]
+    assert "|  | spatial | average | seeds |" in table
+    assert "| slow | 0.450 ± 0.141 | 0.900 ± 0.000 | 2 |" in table
+    assert "| as it is | 0.300 ± 0.141 | 0.900 ± 0.000 | 2 |" in table
+    with (folder / "results/ablations/table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0] == {"row": "slow", "seed": "1", "answer": "spatial", "top1": "0.35"}
+    assert len(rows) == 2 * 2 * 2
+    assert (folder / "results/ablations/table.png").stat().st_size > 1000
+    assert (folder / "params.yaml").read_bytes() == before
+    told = subprocess.run(["dvc", "exp", "list", "--name-only"], cwd=folder, capture_output=True,
+                          text=True).stdout.split()  # fmt: skip
+    assert sorted(told) == [f"table-{row}-seed-{seed}" for row in ("as-it-is", "slow")
+                            for seed in (1, 3)]  # fmt: skip
+    ran = (folder.parent / "ran").read_text().splitlines()
+    assert ran == ["0.25 1", "0.1 1", "0.25 3", "0.1 3"]
+    assert ablation(folder, "--seeds", "1").stdout.count("| slow | 0.350 |") == 2
+    assert (folder.parent / "ran").read_text().splitlines() == ran
+
+
+def test_a_row_that_fails_is_named_and_params_are_put_back(folder):
+    before = (folder / "params.yaml").read_bytes()
+    (folder / "table.yaml").write_text(TABLE.replace("0.25", "0.75"))
+    done = ablation(folder, "--seeds", "1")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ablation: table-slow-seed-1: dvc exp run")
+    assert (folder / "params.yaml").read_bytes() == before
+    (folder / "table.yaml").write_text(TABLE.replace("[spatial,", "[spatail,"))
+    said = ablation(folder, "--seeds", "1").stderr.splitlines()[-1]
+    assert said.startswith("ablation: table.yaml: shown: spatail is no answer of the row 'slow', ")
+
+
+def test_a_file_that_is_no_table_is_named(tmp_path):
+    (tmp_path / "t.yaml").write_text(TABLE.replace("set:", "sets:"))
+    with pytest.raises(ParamsError, match=r"t\.yaml: rows\[0\]\.sets: unknown key"):
+        read(tmp_path / "t.yaml")
+
+
+BASES = {"two_stream_volumes": "ucf101", "tsn_steps": "ucf101", "st_resnet": "st_resnet_sample"}
+
+
+def test_all_tables_have_a_base():
+    assert sorted(path.stem for path in (ROOT / "ablations").iterdir()) == sorted(BASES)
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_the_rows_of_the_tables_that_ship_are_valid_params_and_no_two_alike(tmp_path, name):
+    ablation, found = read(ROOT / f"ablations/{name}.yaml"), []
+    for row in ablation.rows:
+        shutil.copyfile(ROOT / f"presets/{BASES[name]}.yaml", tmp_path / "params.yaml")
+        apply_overrides(tmp_path / "params.yaml", [*ablation.common, *row.set, "seed=1"])
+        loaded = params.load(tmp_path / "params.yaml")
+        assert set(ablation.shown) <= {*loaded.fuse.streams, "average"}
+        found.append(loaded)
+    assert all(one != other for i, one in enumerate(found) for other in found[:i])
