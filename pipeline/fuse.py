@@ -3,7 +3,9 @@
 ``average`` is the mean of the softmax scores, ``svm`` a multi-class linear SVM on the stacked
 L2-normalised softmax scores (both Two-Stream, section 5; see :mod:`pipeline.learning.svm`);
 ``weighted`` is a weighted mean of the logits, as TSN's code does it (1 : 1.5 for RGB : flow), or of
-the softmax. Writes ``metrics.json``, ``predictions.csv`` and ``svm.h5``.
+the softmax, with weights that are given or found on held-out clips (see
+:mod:`pipeline.learning.weighting`).
+Writes ``metrics.json``, ``predictions.csv``, ``weights.json`` and ``svm.h5``.
 """
 
 import argparse
@@ -19,7 +21,8 @@ from sklearn.svm import LinearSVC
 from pipeline.learning import svm
 from pipeline.learning.metrics import metrics
 from pipeline.learning.scores import Scores, ScoresError, join, read_scores
-from pipeline.params import PATH, RESERVED, ParamsError, load
+from pipeline.learning.weighting import search, weighted
+from pipeline.params import PATH, RESERVED, Fuse, ParamsError, load
 from pipeline.whole_file import whole_file
 
 METHODS = ("average", "weighted", "svm")
@@ -30,23 +33,17 @@ def average(streams: list[Scores]) -> np.ndarray:
     return np.mean([scores.probs.astype(np.float64) for scores in streams], axis=0)
 
 
-def weighted(streams: list[Scores], weights: list[float], of: str) -> np.ndarray:
-    """Average the ``logits`` or ``probs`` by weight: (N, C) float64."""
-    stacked = np.array([getattr(scores, of).astype(np.float64) for scores in streams])
-    return np.tensordot(np.array(weights) / np.sum(weights), stacked, 1)
-
-
 def run(
     out: Path,
     streams: list[Scores],
     *,
-    weights: list[float],
+    weights: list[float] | None,
     weighted_of: str,
     svm_c: float,
     fit_on: str,
     group_pattern: str,
 ) -> None:
-    """Fuse scores and write what came of it.
+    """Fuse scores and write what came of it; without ``weights``, find them by the subset val.
 
     Raises
     ------
@@ -60,7 +57,7 @@ def run(
             f"score files: got the name {clashing[0]!r}, expected each once and none of "
             f"{', '.join(RESERVED)}, which the results use"
         )
-    if (
+    if weights is not None and (
         len(weights) != len(streams)
         or not all(math.isfinite(weight) and weight >= 0 for weight in weights)
         or not any(weights)
@@ -75,6 +72,10 @@ def run(
     test = streams[0].subset == "test"
     if not test.any():
         raise ScoresError(f"{streams[0].stream}: no video of the subset test")
+    if weights is None:
+        weights = search(streams, weighted_of)
+        told = ", ".join(f"{n} {w:g}" for n, w in zip(names, weights, strict=True))
+        print(f"weighted: {told}, the best on {(streams[0].subset == 'val').sum()} val clips")
     fitted = svm.fit(streams, svm_c, fit_on=fit_on, group_pattern=group_pattern)
     answers: dict[str, np.ndarray | None] = {
         "average": average(streams),
@@ -98,6 +99,9 @@ def run(
             _write_svm(path, fitted, streams)
     with whole_file(out / "metrics.json") as path:
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    with whole_file(out / "weights.json") as path:
+        by_name = dict(zip(names, weights, strict=True))
+        path.write_text(json.dumps(by_name, indent=2) + "\n", encoding="utf-8")
     with whole_file(out / "predictions.csv") as path:
         _write_predictions(path, streams, answers, test)
     print(table(results))
@@ -153,6 +157,8 @@ def main() -> None:
                         help="score files; or one folder, of which the streams that fuse.streams "
                         "names are taken")  # fmt: skip
     parser.add_argument("--weights", type=float, nargs="+", help="one a score file, in order")
+    parser.add_argument("--search-weights", action="store_true",
+                        help="find the weights by the subset val")  # fmt: skip
     parser.add_argument("--weighted-of", choices=("logits", "probs"))
     parser.add_argument("--svm-c", type=float,
                         help="C of the SVM; 0 chooses one by cross-validation")  # fmt: skip
@@ -161,7 +167,10 @@ def main() -> None:
                         "params)")  # fmt: skip
     parser.add_argument("--group-pattern", help="of video ids that stay together to choose C")
     args = parser.parse_args()
-    options = {"--weights": args.weights, "--weighted-of": args.weighted_of, "--svm-c": args.svm_c}
+    if args.search_weights and args.weights:
+        parser.error("--weights and --search-weights exclude each other")
+    known = args.weights or args.search_weights or None
+    options = {"--weights": known, "--weighted-of": args.weighted_of, "--svm-c": args.svm_c}
     missing = [name for name, value in options.items() if value is None]
     paths = args.scores
     is_folder = len(paths) == 1 and paths[0].is_dir()
@@ -177,7 +186,7 @@ def main() -> None:
         run(
             args.out,
             streams,
-            weights=args.weights or _weights(params.weights, streams),
+            weights=_weights(args, params, streams),
             weighted_of=args.weighted_of or params.weighted_of,
             svm_c=params.svm_c if args.svm_c is None else args.svm_c,
             fit_on=args.fit_on or (params.fit_on if params else "train"),
@@ -189,10 +198,16 @@ def main() -> None:
         raise SystemExit(f"fuse: {error}") from None
 
 
-def _weights(known: dict[str, float], streams: list[Scores]) -> list[float]:
-    """Take params' weights if they name all of the streams, else equal ones."""
-    if all(scores.stream in known for scores in streams):
-        return [known[scores.stream] for scores in streams]
+def _weights(
+    args: argparse.Namespace, params: Fuse | None, streams: list[Scores]
+) -> list[float] | None:
+    """Take the command's weights, or params' if they name all of the streams, else equal ones."""
+    if args.weights:
+        return args.weights
+    if args.search_weights or params.search_weights:
+        return None
+    if all(scores.stream in params.weights for scores in streams):
+        return [params.weights[scores.stream] for scores in streams]
     print("weighted: equal weights, because fuse.weights doesn't name all of these files")
     return [1.0] * len(streams)
 

@@ -162,6 +162,7 @@ class Fuse:
 
     streams: tuple[Name, ...]
     weights: dict[str, NonNegative]
+    search_weights: bool
     weighted_of: Literal["logits", "probs"]
     svm_c: NonNegative
     fit_on: Literal["train", "val"]

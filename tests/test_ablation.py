@@ -114,7 +114,12 @@ def test_a_file_that_is_no_table_is_named(tmp_path):
         read(tmp_path / "t.yaml")
 
 
-BASES = {"two_stream_volumes": "ucf101", "tsn_steps": "ucf101", "st_resnet": "st_resnet_sample"}
+BASES = {
+    "two_stream_volumes": "ucf101",
+    "svm_scores": "ucf101",
+    "tsn_steps": "ucf101",
+    "st_resnet": "st_resnet_sample",
+}
 
 
 def test_all_tables_have_a_base():
@@ -128,6 +133,6 @@ def test_the_rows_of_the_tables_that_ship_are_valid_params_and_no_two_alike(tmp_
         shutil.copyfile(ROOT / f"presets/{BASES[name]}.yaml", tmp_path / "params.yaml")
         apply_overrides(tmp_path / "params.yaml", [*ablation.common, *row.set, "seed=1"])
         loaded = params.load(tmp_path / "params.yaml")
-        assert set(ablation.shown) <= {*loaded.fuse.streams, "average"}
+        assert set(ablation.shown) <= {*loaded.fuse.streams, "average", "svm"}
         found.append(loaded)
     assert all(one != other for i, one in enumerate(found) for other in found[:i])

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,11 +15,12 @@ from sklearn.svm import LinearSVC
 from pipeline import fuse
 from pipeline.learning import svm
 from pipeline.learning.scores import Scores, ScoresError, write_scores
+from pipeline.learning.weighting import search, weighted
 
 ROOT = Path(__file__).parents[1]
 CLASSES = tuple(f"class {i}" for i in range(4))
 SVM = {"fit_on": "train", "group_pattern": ""}
-OUTS = ("metrics.json", "predictions.csv", "svm.h5")
+OUTS = ("metrics.json", "predictions.csv", "weights.json", "svm.h5")
 
 
 def make(stream, *, count=60, classes=CLASSES, signal=1.0, seed=0, train=True):
@@ -73,10 +75,10 @@ def test_average_is_the_mean_of_the_softmax(streams):
 def test_weighted_is_the_formula(streams, of):
     weights = [1.0, 1.5, 0.25]
     expected = sum(w * getattr(s, of).astype(float) for w, s in zip(weights, streams, strict=True))
-    found = fuse.weighted(streams, weights, of)
+    found = weighted(streams, weights, of)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, expected / 2.75, rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(fuse.weighted(streams, [0, 1, 0], of), getattr(streams[1], of))
+    np.testing.assert_allclose(weighted(streams, [0, 1, 0], of), getattr(streams[1], of))
 
 
 def test_svm_features_are_stacked_unit_vectors(streams):
@@ -126,7 +128,7 @@ def test_command_without_params_file(folder, monkeypatch, streams, capsys):
     assert list(found["fusion"]) == list(fuse.METHODS)
     expected = {
         "average": fuse.average(streams),
-        "weighted": fuse.weighted(streams, [1, 1.5, 0.5], "probs"),
+        "weighted": weighted(streams, [1, 1.5, 0.5], "probs"),
         "svm": svm.scores_of(svm.fit(streams, 0.5, **SVM), streams),
     }
     columns = {s.stream: s.probs for s in streams} | expected
@@ -143,6 +145,21 @@ def test_command_without_params_file(folder, monkeypatch, streams, capsys):
     for name, scores in columns.items():
         assert [r[name] for r in rows] == [CLASSES[i] for i in scores[test].argmax(1)]
     assert "fusion svm" in capsys.readouterr().out
+
+
+def test_weights_are_searched_by_val_and_told(folder, monkeypatch, streams, capsys):
+    held_out = [replace(s, subset=np.where(np.arange(60) % 4 == 1, "val", s.subset))
+                for s in streams]  # fmt: skip
+    for scores in held_out:
+        write_scores(folder / "scores" / f"{scores.stream}.h5", scores)
+    call(monkeypatch, "out", *(f"scores/{s.stream}.h5" for s in streams), "--search-weights",
+         "--weighted-of", "logits", "--svm-c", 1)  # fmt: skip
+    found = json.loads((folder / "out/weights.json").read_text())
+    assert list(found.values()) == search(held_out, "logits")
+    said = ", ".join(f"{name} {weight:g}" for name, weight in found.items())
+    assert f"weighted: {said}, the best on 15 val clips" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "out", "scores/spatial.h5", "--search-weights", "--weights", 1)
 
 
 def test_svm_file_gives_the_svms_answers_again(folder, monkeypatch, streams):
@@ -169,7 +186,7 @@ def test_command_with_params_takes_the_streams_it_names(folder, monkeypatch, str
     by_name = {s.stream: s for s in streams}
     chosen = [by_name[name] for name in known.streams]
     test = chosen[0].subset == "test"
-    scores = fuse.weighted(chosen, [known.weights[n] for n in known.streams], known.weighted_of)
+    scores = weighted(chosen, [known.weights[n] for n in known.streams], known.weighted_of)
     right = accuracy_score(chosen[0].label[test], scores[test].argmax(1))
     assert found["fusion"]["weighted"]["top1"] == pytest.approx(right, abs=1e-6)
 
@@ -201,7 +218,7 @@ def test_no_training_clips_no_svm(tmp_path, capsys):
 
 
 def test_a_run_without_an_svm_removes_the_last_ones(tmp_path):
-    for train, files in ((True, OUTS), (False, OUTS[:2])):
+    for train, files in ((True, OUTS), (False, OUTS[:3])):
         streams = [make("rgb", train=train)]
         fuse.run(tmp_path / "out", streams, weights=[1], weighted_of="logits", svm_c=1.0, **SVM)
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(files)
