@@ -25,7 +25,7 @@ from models.st_resnet import STResNet
 from pipeline.learning import checkpoints, devices
 from pipeline.learning.clip_task import ClipTask
 from pipeline.learning.clips import Seen, TrainingJointClips, ValidationJointClips, paired
-from pipeline.learning.engine import Interrupted
+from pipeline.learning.interrupts import Interrupted
 from pipeline.learning.loading import one_line
 from pipeline.learning.training import train_once
 from pipeline.learning.weights import Weights, read_weights, write_weights

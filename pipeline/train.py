@@ -25,7 +25,7 @@ import torch
 
 from models import NORMALISATION, build
 from pipeline.learning import checkpoints, dataset, devices
-from pipeline.learning.engine import Interrupted
+from pipeline.learning.interrupts import Interrupted
 from pipeline.learning.loading import one_line
 from pipeline.learning.tasks import SnippetTask
 from pipeline.learning.training import train_once

@@ -6,10 +6,8 @@ from its last checkpoint and ends with the bytes of one that wasn't.
 """
 
 import copy
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.learning import devices
 from pipeline.learning.checkpoints import Checkpoint
+from pipeline.learning.interrupts import Interrupted, stop_when_asked
 from pipeline.learning.optimise import optimiser_of, parameter_groups, rate_factor
 from pipeline.params import Engine
 from pipeline.progress import progress
@@ -27,10 +26,6 @@ from pipeline.stream_params import Optimisation
 Batch = tuple[torch.Tensor, ...]
 _PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _READ_EVERY = 10  # iterations, on a GPU: to read the loss waits for it
-
-
-class Interrupted(Exception):
-    """Raised when the user has stopped the training; its checkpoint is written."""
 
 
 class Fit:
@@ -313,22 +308,3 @@ class Fit:
             epoch, step = divmod(self.iteration, self.steps)
             print(f"{self.label}: goes on at epoch {epoch + 1}, iteration {step + 1} of "
                   f"{self.steps}")  # fmt: skip
-
-
-@contextmanager
-def stop_when_asked(gently: bool) -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event, so that an iteration ends before the training does."""
-    asked = threading.Event()
-    if not gently or threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def ask(*_: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)  # the next one ends it at once
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)

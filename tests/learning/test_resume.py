@@ -11,7 +11,7 @@ from test_engine import ENGINE, PARAMS, batches, fit, fit_task, tiny
 from torch import nn
 
 from pipeline.learning.checkpoints import Checkpoint, training
-from pipeline.learning.engine import Interrupted
+from pipeline.learning.interrupts import Interrupted
 from pipeline.learning.tasks import SnippetTask
 
 FULL = replace(
