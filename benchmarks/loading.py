@@ -107,6 +107,7 @@ def loading(source, videos, stream, args):
 
         assert next(iter(loader(clips, batch_sampler=draws)))[0].shape[2:4] == peers[0, 0].shape[1:]
         pairs = [(rate(clips, draws), rate(peers, draws)) for _ in range(args.rounds)]
+        cv2.setNumThreads(-1)
         os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads)
     mine, theirs, times = ratio(pairs)

@@ -14,6 +14,9 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +24,18 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from dvc.exceptions import DvcException
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.params import PATH
+from pipeline.fuse import METHODS
+from pipeline.params import PATH, load
 from pipeline.strict import Name, ParamsError, parse
 from pipeline.whole_file import whole_file
 
 METRICS = Path("results/metrics.json")
+Found = dict[str, dict[int, dict[str, float | None]]]  # by row, seed and answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +66,51 @@ def read(path: Path) -> Ablation:
     """
     try:
         tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        return parse(Ablation, tree, "")
+        ablation = parse(Ablation, tree, "")
     except (YAMLError, UnicodeDecodeError, ParamsError) as error:
         raise ParamsError(f"{path}: {error}") from None
+    names = [_slug(row.title) for row in ablation.rows]
+    for name, row in zip(names, ablation.rows, strict=True):
+        if not name or names.count(name) > 1:
+            raise ParamsError(
+                f"{path}: rows: got the title {row.title!r}, expected one whose letters and digits "
+                "no other has"
+            )
+    return ablation
 
 
-def run_row(name: str, overrides: list[str]) -> dict[str, float]:
+def check(path: Path, ablation: Ablation, base: bytes) -> None:
+    """Refuse a table whose last row would fail, before its first row is run.
+
+    Raises
+    ------
+    ParamsError
+        If a row's values don't fit the params, or an answer to be shown isn't among its own.
+    """
+    for row in ablation.rows:
+        with tempfile.TemporaryDirectory() as scratch:
+            changed = Path(scratch, PATH.name)
+            changed.write_bytes(base)
+            try:
+                apply_overrides(changed, [*ablation.common, *row.set])
+                answers = [*load(changed).fuse.streams, *METHODS]
+            except (DvcException, ParamsError) as error:
+                why = str(error.__cause__ or error)  # DVC's own says less
+                why = why.removeprefix(f"{changed}: ")
+                raise ParamsError(f"{path}: {row.title}: {why}") from None
+        if lacking := [answer for answer in ablation.shown if answer not in answers]:
+            raise ParamsError(
+                f"{path}: shown: got {lacking[0]}, expected some of the row {row.title!r}: "
+                f"{', '.join(answers)}"
+            )
+
+
+def _slug(text: str) -> str:
+    """Keep the letters and digits of a text, for the name of an experiment."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def run_row(name: str, overrides: list[str]) -> dict[str, float | None]:
     """Run one experiment; return the top-1 accuracy of every stream and fusion.
 
     Raises
@@ -75,36 +121,55 @@ def run_row(name: str, overrides: list[str]) -> dict[str, float]:
     dvc = [sys.executable, "-m", "dvc"]
     # An experiment of this name is of an earlier run of the table.
     subprocess.run([*dvc, "exp", "remove", "-q", name], capture_output=True, check=False)
-    METRICS.unlink(missing_ok=True)
     settings = [word for override in overrides for word in ("-S", override)]
-    done = subprocess.run([*dvc, "exp", "run", "--name", name, *settings], check=False)
-    if done.returncode or not METRICS.exists():
+    if _wait(subprocess.Popen([*dvc, "exp", "run", "--name", name, *settings])):
         raise RuntimeError(f"{name}: dvc exp run failed, see above; the same command goes on")
     told = json.loads(METRICS.read_text(encoding="utf-8"))
     return {
-        answer: metrics["top1"]
+        answer: metrics and metrics["top1"]
         for group in told.values()
         for answer, metrics in group.items()
-        if metrics is not None
     }
 
 
-def table(ablation: Ablation, found: dict[str, dict[int, dict[str, float]]]) -> str:
+def _wait(dvc: subprocess.Popen) -> int:
+    """Wait for DVC; after Ctrl-C, which it and its stage have got as well, until it has ended."""
+    try:
+        return dvc.wait()
+    except KeyboardInterrupt:
+        with suppress(KeyboardInterrupt):
+            dvc.wait()
+        raise
+    except SystemExit:  # this process alone was told to end
+        dvc.terminate()
+        dvc.wait()
+        raise
+
+
+def table(ablation: Ablation, found: Found) -> str:
     """Draw the rows that are there in Markdown: mean, and standard deviation over the seeds."""
     head = ["", *ablation.shown, "seeds"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for title, of_seeds in found.items():
-        cells = [_cell([seed[answer] for seed in of_seeds.values()]) for answer in ablation.shown]
+        cells = [_cell(_values(of_seeds, answer)) for answer in ablation.shown]
         lines.append(f"| {' | '.join([title, *cells, str(len(of_seeds))])} |")
     return "\n".join(lines)
 
 
+def _values(of_seeds: dict[int, dict[str, float | None]], answer: str) -> list[float]:
+    """List one answer's accuracies; an SVM that could not be fitted has none."""
+    values = [seed.get(answer) for seed in of_seeds.values()]
+    return [value for value in values if value is not None]
+
+
 def _cell(values: list[float]) -> str:
+    if not values:
+        return "-"
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.3f}{spread}"
 
 
-def draw(path: Path, ablation: Ablation, found: dict[str, dict[int, dict[str, float]]]) -> None:
+def draw(path: Path, ablation: Ablation, found: Found) -> None:
     """Draw the table: a dot for each seed, a line at the mean."""
     panels = len(ablation.shown)
     figure, axes = plt.subplots(
@@ -114,9 +179,11 @@ def draw(path: Path, ablation: Ablation, found: dict[str, dict[int, dict[str, fl
     titles = list(found)
     for panel, answer in zip(axes[0], ablation.shown, strict=True):
         for row, title in enumerate(titles):
-            values = [seed[answer] for seed in found[title].values()]
+            values = _values(found[title], answer)
             panel.plot(values, [row] * len(values), "o", color="C0", alpha=0.5)
-            panel.plot([statistics.mean(values)] * 2, [row - 0.3, row + 0.3], color="C1", lw=2)
+            if values:
+                mean = statistics.mean(values)
+                panel.plot([mean] * 2, [row - 0.3, row + 0.3], color="C1", lw=2)
         panel.set_yticks(range(len(titles)), titles)
         panel.set_ylim(len(titles) - 0.5, -0.5)
         panel.set_title(answer)
@@ -133,37 +200,53 @@ def run(path: Path, seeds: list[int], out: Path) -> None:
     Raises
     ------
     ParamsError
-        If the file is no table, or a row's experiment lacks an answer that is to be shown.
+        If the file is no table of these params.
     RuntimeError
         If an experiment fails.
     """
-    ablation, before = read(path), PATH.read_bytes()
-    found: dict[str, dict[int, dict[str, float]]] = {row.title: {} for row in ablation.rows}
     out.mkdir(parents=True, exist_ok=True)
-    try:
+    ablation, found = read(path), {}
+    with _params_kept(out / f"{path.stem}.params.yaml") as base:
+        check(path, ablation, base)
         for seed in seeds:
             for row in ablation.rows:
-                PATH.write_bytes(before)
-                name = re.sub(r"[^a-z0-9]+", "-", f"{path.stem} {row.title} seed {seed}".lower())
-                top1 = run_row(name, [*ablation.common, *row.set, f"seed={seed}"])
-                if lacking := [answer for answer in ablation.shown if answer not in top1]:
-                    raise ParamsError(
-                        f"{path}: shown: {lacking[0]} is no answer of the row {row.title!r}, "
-                        f"expected some of {', '.join(top1)}"
-                    )
-                found[row.title][seed] = top1
-                told = {title: of_seeds for title, of_seeds in found.items() if of_seeds}
+                _put(base)
+                name = f"{_slug(path.stem)}-{_slug(row.title)}-seed-{seed}"
+                overrides = [*ablation.common, *row.set, f"seed={seed}"]
+                found.setdefault(row.title, {})[seed] = run_row(name, overrides)
                 with whole_file(out / f"{path.stem}.csv") as file:
-                    _write(file, told)
+                    _write(file, found)
                 with whole_file(out / f"{path.stem}.png") as file:
-                    draw(file, ablation, told)
-                print(f"\n{ablation.title}\n\n{table(ablation, told)}\n", flush=True)
+                    draw(file, ablation, found)
+                print(f"\n{ablation.title}\n\n{table(ablation, found)}\n", flush=True)
+    print(
+        f"{out / path.stem}.csv and .png have it too, dvc exp show has the experiments; "
+        "dvc repro brings the results of params.yaml back"
+    )
+
+
+@contextmanager
+def _params_kept(copy: Path) -> Iterator[bytes]:
+    """Give what params.yaml holds, and put it back; where a kill prevents that, the next time."""
+    if copy.exists():
+        print(f"{PATH}: put back as it was before the last run, which was killed")
+        _put(copy.read_bytes())
+    base = PATH.read_bytes()
+    with whole_file(copy) as scratch:
+        scratch.write_bytes(base)
+    try:
+        yield base
     finally:
-        PATH.write_bytes(before)
-    print(f"{out / path.stem}.csv and .png have it too; dvc exp show has the experiments")
+        _put(base)
+        copy.unlink()
 
 
-def _write(path: Path, found: dict[str, dict[int, dict[str, float]]]) -> None:
+def _put(base: bytes) -> None:
+    with whole_file(PATH) as scratch:
+        scratch.write_bytes(base)
+
+
+def _write(path: Path, found: Found) -> None:
     """Write a line for each row, seed and answer."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -185,10 +268,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/ablations"),
                         help="folder for numbers and a picture (default: %(default)s)")  # fmt: skip
     args = parser.parse_args()
-    # So that params.yaml is put back when this is told to end, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ablation: stopped"))
+    # So that DVC ends in order and params.yaml is put back.
+    for told in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(told, lambda *_: sys.exit("ablation: stopped"))
     try:
         run(args.table, args.seeds, args.out)
+    except KeyboardInterrupt:
+        raise SystemExit("ablation: stopped; the same command goes on") from None
     except (RuntimeError, ValueError, OSError) as error:
         raise SystemExit(f"ablation: {error}") from None
 

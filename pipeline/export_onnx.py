@@ -3,9 +3,9 @@
 Of a stream: input ``volume`` (N, C, crop, crop), output ``logits`` (N, classes). Of an ST-ResNet:
 ``rgb`` (N, T, 3, crop, crop) and ``flow`` (N, T, 2L, crop, crop), its logits averaged over time,
 places and both heads. N is any number. Inputs are float32: codes or grey values from 0 to 255, less
-what is subtracted, divided by ``std``. The file's metadata have ``classes``, and ``about``: the
-params that it was trained with, ``mean`` and ``std``. Batch normalisation is folded into the
-convolutions of a stream. Wants ``pip install -e ".[export]"``.
+``mean``, divided by ``std``. Both are in the file's metadata: in ``about``, beside the params that
+the network was trained with (of an ST-ResNet, in its ``seen``). Its other entry is ``classes``.
+Batch normalisation is folded into a stream's convolutions. Wants ``pip install -e ".[export]"``.
 """
 
 import argparse
@@ -14,10 +14,12 @@ import logging
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from models import build, fold_bn
+from pipeline.learning.loading import one_line
 from pipeline.learning.weights import Weights, read_weights
 from pipeline.st_resnet import is_joined, read_network
 from pipeline.whole_file import whole_file
@@ -93,11 +95,13 @@ def run(weights: Path, out: Path, *, frames: int = 25) -> float:
     ValueError
         If it isn't such a file, packages are lacking, or the answers differ; nothing is written.
     """
+    if frames < 1:
+        raise ValueError(f"--frames: got {frames}, expected at least 1")
     onnx, onnxruntime = _packages()
     kept = read_weights(weights)
     try:
         of = _of_joined(weights, kept, frames) if is_joined(kept) else _of_stream(kept)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{weights}: can't be made a network of: {error!r}") from None
     model, shapes = of[0].eval(), of[1]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +113,8 @@ def run(weights: Path, out: Path, *, frames: int = 25) -> float:
         onnx.save(made, scratch)
         onnx.checker.check_model(scratch)
         session = onnxruntime.InferenceSession(scratch, providers=["CPUExecutionProvider"])
-        worst = max(_difference(session, model, shapes, count) for count in (1, 3))
+        found = [_difference(session, model, shapes, count) for count in (1, 3)]
+        worst = float(np.max(found))  # NaN, where there is one
         if not worst < _TOLERANCE:
             raise ValueError(
                 f"{out}: ONNX Runtime's logits are {worst:.2g} of the largest off torch's, "
@@ -141,7 +146,8 @@ def _export(model: nn.Module, shapes: dict[str, tuple[int, ...]], path: Path) ->
 
 
 def _random(shapes: dict[str, tuple[int, ...]], count: int) -> tuple[torch.Tensor, ...]:
-    return tuple(torch.randn(count, *shape) for shape in shapes.values())
+    generator = torch.Generator().manual_seed(count)
+    return tuple(torch.randn(count, *shape, generator=generator) for shape in shapes.values())
 
 
 def _difference(
@@ -165,8 +171,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         worst = run(args.weights, args.out, frames=args.frames)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"export_onnx: {error}") from None
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"export_onnx: {one_line(error)}") from None
     size = args.out.stat().st_size / 1e6
     print(f"{args.out}: {size:.1f} MB; ONNX Runtime and torch agree to {worst:.1e} of the largest "
           "logit")  # fmt: skip

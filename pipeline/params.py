@@ -221,6 +221,10 @@ class Params:
                 "given flow goes forward alone"
             )
         self._check_datasets()
+        held_out = {"fit_on val": self.fuse.fit_on == "val",
+                    "search_weights": self.fuse.search_weights}  # fmt: skip
+        for what, asked in held_out.items():
+            self._check_validation("fuse", what, asked)
         computed = {"warped_flow": self.warped_flow, "bidirectional_flow": self.bidirectional_flow}
         for name, stream in self.streams.items():
             _check_name("streams", name)
@@ -234,7 +238,7 @@ class Params:
                     f"streams.{name}.training.auxiliary: got {sorted(unknown)[0]!r}, expected some "
                     f"of auxiliary_datasets: {sorted(self.auxiliary_datasets)}"
                 )
-            self._check_validation(f"streams.{name}.training", stream.training)
+            self._check_watched(f"streams.{name}.training", stream.training)
             check_stream(f"streams.{name}", stream)
         for name, section in self.st_resnet.items():
             at = f"st_resnet.{name}"
@@ -242,16 +246,18 @@ class Params:
             if name in self.streams:
                 raise ParamsError(f"{at}: got the name of a stream, expected another one")
             for key in ("stage1", "stage2"):
-                self._check_validation(f"{at}.{key}", getattr(section, key))
+                self._check_watched(f"{at}.{key}", getattr(section, key))
             check_st_resnet(at, section, self.streams)
 
-    def _check_validation(self, at: str, params: Optimisation) -> None:
-        """Refuse what needs validation clips where there are none."""
-        watched = params.patience or params.keep == "best"
-        if watched and self.dataset.val_fraction == 0 and self.dataset.format != "csv":
+    def _check_watched(self, at: str, params: Optimisation) -> None:
+        watched = bool(params.patience or params.keep == "best")
+        self._check_validation(at, "patience and keep best", watched)
+
+    def _check_validation(self, at: str, what: str, asked: bool) -> None:
+        """Refuse what needs validation clips where there are none; a CSV may name some."""
+        if asked and self.dataset.val_fraction == 0 and self.dataset.format != "csv":
             raise ParamsError(
-                f"{at}: patience and keep best need validation clips, expected "
-                f"dataset.val_fraction above 0"
+                f"{at}: needs validation clips for {what}, expected dataset.val_fraction above 0"
             )
 
     def _check_datasets(self) -> None:

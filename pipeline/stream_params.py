@@ -17,6 +17,7 @@ from pipeline.strict import (
 # models/ knows both; they stand here too so that params are checked without torch.
 PIP_WEIGHTS = ("efficientnet_lite0",)
 CNN_M_2048_CROP = 41
+MOST_CHANNELS = 128  # of a picture in OpenCV
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,12 @@ def check_stream(at: str, stream: Stream) -> None:
     differences = seen.kind == "difference"
     whole = differences or (seen.length, seen.kind) == (1, "stack")
     plain = (seen.stride, seen.subtract_mean) == (1, False)
+    channels = (3 if stream.source == "frames" else 2) * seen.length
+    if channels > MOST_CHANNELS:
+        raise ParamsError(
+            f"{at}.input.length: got {seen.length}, which makes {channels} channels, expected at "
+            f"most {MOST_CHANNELS}"
+        )
     if stream.source == "frames" and not (whole and plain):
         raise ParamsError(
             f"{at}.input: frames have length 1, kind stack (or difference, any length), stride 1 "

@@ -84,7 +84,8 @@ def run(
         "engine": asdict(engine),
     }
     del told["testing"], told["engine"]["checkpoint_every"]
-    about = {**told, "channels": dataset.channels_of(stream), "mean": mean, "std": std}
+    about = {**told, "channels": dataset.channels_of(stream), "std": std,
+             "mean": dataset.subtracted(stream, mean)}  # fmt: skip
     key = {"data": checkpoints.fingerprint(source), "code": checkpoints.code_hash(), **told}
     reused = train_once(
         make, clips, views, name=name, labels=[video.label for video in training],

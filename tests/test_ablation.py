@@ -2,16 +2,13 @@
 
 import csv
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from dvc.utils.hydra import apply_overrides
 
-from pipeline import params
-from pipeline.ablation import read
+from pipeline.ablation import check, read
 from pipeline.strict import ParamsError
 
 ROOT = Path(__file__).parents[1]
@@ -20,7 +17,7 @@ import json
 from pathlib import Path
 from ruamel.yaml import YAML
 params = YAML().load(Path("params.yaml").read_text())
-assert params["lr"] < 0.5
+assert params["lr"] < 0.5 or params["seed"] == 9
 top1 = params["lr"] + params["seed"] / 10
 Path("results").mkdir(exist_ok=True)
 Path("results/metrics.json").write_text(json.dumps({
@@ -40,7 +37,7 @@ stages:
 TABLE = """
 title: How fast
 shown: [spatial, average]
-common: [extra=2]
+common: [fuse.svm_c=2]
 rows:
 - {title: slow, set: [lr=0.25]}
 - {title: as it is, set: []}
@@ -60,7 +57,8 @@ def folder(tmp_path, monkeypatch):
     made.mkdir()
     (made / "stage.py").write_text(STAGE)
     (made / "dvc.yaml").write_text(DVC)
-    (made / "params.yaml").write_text("lr: 0.1  # a comment\nseed: 7\nextra: 1\n")
+    text = (ROOT / "params.yaml").read_text()
+    (made / "params.yaml").write_text(text.replace("lr: 0.01", "lr: 0.1  # a comment"))
     (made / "table.yaml").write_text(TABLE)
     for command in ("git init -q", "dvc init -q", "git add .", "git commit -qm start"):
         subprocess.run(command.split(), cwd=made, check=True)
@@ -83,7 +81,7 @@ def test_rows_and_seeds_become_a_table_and_are_run_once(folder):
     with (folder / "results/ablations/table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[0] == {"row": "slow", "seed": "1", "answer": "spatial", "top1": "0.35"}
-    assert len(rows) == 2 * 2 * 2
+    assert len(rows) == 2 * 2 * 3
     assert (folder / "results/ablations/table.png").stat().st_size > 1000
     assert (folder / "params.yaml").read_bytes() == before
     told = subprocess.run(["dvc", "exp", "list", "--name-only"], cwd=folder, capture_output=True,
@@ -96,22 +94,38 @@ def test_rows_and_seeds_become_a_table_and_are_run_once(folder):
     assert (folder.parent / "ran").read_text().splitlines() == ran
 
 
-def test_a_row_that_fails_is_named_and_params_are_put_back(folder):
-    before = (folder / "params.yaml").read_bytes()
+def test_params_are_put_back_after_a_failure_and_after_a_kill(folder):
+    before, kept = (folder / "params.yaml").read_bytes(), folder / "results/ablations"
     (folder / "table.yaml").write_text(TABLE.replace("0.25", "0.75"))
     done = ablation(folder, "--seeds", "1")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("ablation: table-slow-seed-1: dvc exp run")
     assert (folder / "params.yaml").read_bytes() == before
-    (folder / "table.yaml").write_text(TABLE.replace("[spatial,", "[spatail,"))
-    said = ablation(folder, "--seeds", "1").stderr.splitlines()[-1]
-    assert said.startswith("ablation: table.yaml: shown: spatail is no answer of the row 'slow', ")
+    assert not list(kept.glob("*.params.yaml"))
+    # As a killed run leaves it: the row's values, and the copy.
+    (kept / "table.params.yaml").write_bytes(before)
+    (folder / "params.yaml").write_bytes(before.replace(b"lr: 0.1 ", b"lr: 0.3 "))
+    done = ablation(folder, "--seeds", "9")
+    assert "put back as it was before the last run" in done.stdout, done.stderr
+    assert (folder.parent / "ran").read_text().splitlines() == ["0.75 9", "0.1 9"]
+    assert (folder / "params.yaml").read_bytes() == before
 
 
-def test_a_file_that_is_no_table_is_named(tmp_path):
-    (tmp_path / "t.yaml").write_text(TABLE.replace("set:", "sets:"))
-    with pytest.raises(ParamsError, match=r"t\.yaml: rows\[0\]\.sets: unknown key"):
-        read(tmp_path / "t.yaml")
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("set:", "sets:", r"t\.yaml: rows\[0\]\.sets: unknown key"),
+        ("as it is", "Slow!", r"t\.yaml: rows: got the title 'slow', expected one whose letters"),
+        ("as it is", "все", r"t\.yaml: rows: got the title 'все'"),
+        ("[spatial,", "[spatail,", r"t\.yaml: shown: got spatail, expected some of the row 'slow'"),
+        ("lr=0.25", "lr=fast", r"t\.yaml: slow: lr: got 'fast', expected a number"),
+        ("lr=0.25", "rate=1", r"t\.yaml: slow: .*rate"),
+    ],
+)
+def test_a_table_that_would_fail_is_refused_before_its_first_row(tmp_path, old, new, expected):
+    (tmp_path / "t.yaml").write_text(TABLE.replace(old, new), encoding="utf-8")
+    with pytest.raises(ParamsError, match=expected):
+        check(tmp_path / "t.yaml", read(tmp_path / "t.yaml"), (ROOT / "params.yaml").read_bytes())
 
 
 BASES = {
@@ -127,12 +141,9 @@ def test_all_tables_have_a_base():
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_the_rows_of_the_tables_that_ship_are_valid_params_and_no_two_alike(tmp_path, name):
-    ablation, found = read(ROOT / f"ablations/{name}.yaml"), []
-    for row in ablation.rows:
-        shutil.copyfile(ROOT / f"presets/{BASES[name]}.yaml", tmp_path / "params.yaml")
-        apply_overrides(tmp_path / "params.yaml", [*ablation.common, *row.set, "seed=1"])
-        loaded = params.load(tmp_path / "params.yaml")
-        assert set(ablation.shown) <= {*loaded.fuse.streams, "average", "svm"}
-        found.append(loaded)
-    assert all(one != other for i, one in enumerate(found) for other in found[:i])
+def test_the_rows_of_the_tables_that_ship_are_valid_params_and_no_two_alike(name):
+    path, base = ROOT / f"ablations/{name}.yaml", ROOT / f"presets/{BASES[name]}.yaml"
+    ablation = read(path)
+    check(path, ablation, base.read_bytes())
+    changed = [sorted(row.set) for row in ablation.rows]
+    assert all(changed.count(one) == 1 for one in changed)

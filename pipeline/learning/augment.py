@@ -113,7 +113,7 @@ def crop_places(height: int, width: int, size: int, crops: int) -> list[tuple[in
 
 
 def resize(volume: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale a volume (H, W, C) of any number of channels; it averages where it shrinks much."""
+    """Scale a volume (H, W, C) of up to 128 channels; it averages where it shrinks much."""
     if volume.shape[:2] == (height, width):
         return volume
     # Averages, so that fine texture does not alias; a little of it costs less than it takes.

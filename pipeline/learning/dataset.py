@@ -46,12 +46,7 @@ class Clips(Dataset):
         kinds = {"frames": store.FRAMES, "bidirectional_flow": store.BIDIRECTIONAL}
         names = kinds.get(self.stream.source, store.FLOW)
         video_id = self.videos[number].video_id
-        try:
-            return store.StoredVideo(self.folder, video_id, names)
-        except FileNotFoundError:
-            raise
-        except OSError as error:  # h5py names no file
-            raise OSError(f"{self.folder / video_id}.h5: can't be read: {error}") from None
+        return store.StoredVideo(self.folder, video_id, names)
 
     def snippet(self, video: store.StoredVideo, start: int) -> tuple[np.ndarray, np.ndarray]:
         """Read one snippet: its codes, and the offsets (C,) float32 to subtract from them.
@@ -171,6 +166,16 @@ def deviations(stream: Stream, std: tuple[float, ...]) -> tuple[float, ...]:
     if stream.source == "frames":
         return std * stream.input.length
     return (sum(std) / len(std),) * channels_of(stream)
+
+
+def subtracted(stream: Stream, mean: tuple[float, ...]) -> tuple[float, ...] | str:
+    """Say what each of a stream's channels has subtracted, in codes: see :meth:`Clips.snippet`."""
+    if stream.input.kind == "difference":
+        return (0.0,) * channels_of(stream)
+    if stream.source == "frames":
+        return mean
+    own = "the mean of each field"
+    return own if stream.input.subtract_mean else (127.5,) * channels_of(stream)
 
 
 def class_names(videos: Sequence[Video]) -> list[str]:

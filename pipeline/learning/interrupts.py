@@ -18,11 +18,13 @@ def stop_when_asked(gently: bool) -> Iterator[threading.Event]:
         yield asked
         return
 
+    before = signal.getsignal(signal.SIGINT)
+
     def ask(*_: object) -> None:
         asked.set()
         signal.signal(signal.SIGINT, before)  # the next one ends it at once
 
-    before = signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGINT, ask)
     try:
         yield asked
     finally:

@@ -135,4 +135,5 @@ def normalise(volumes: torch.Tensor, offsets: torch.Tensor, std: tuple[float, ..
     Tensor of shape (N, C, H, W), float32, in channels-last memory
     """
     divisor = torch.tensor(std, dtype=torch.float32, device=volumes.device)
-    return (volumes - offsets[:, None, None, :]).div_(divisor).permute(0, 3, 1, 2)
+    inputs = (volumes - offsets[:, None, None, :]).div_(divisor).permute(0, 3, 1, 2)
+    return inputs.contiguous(memory_format=torch.channels_last)

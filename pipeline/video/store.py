@@ -171,6 +171,8 @@ class StoredVideo:
     ------
     FileNotFoundError
         If neither ``<video_id>.h5`` nor ``<video_id>/`` holds such pictures.
+    OSError
+        If the file can't be read, naming it.
     """
 
     def __init__(self, folder: Path, video_id: str, names: tuple[str, ...]) -> None:
@@ -178,8 +180,11 @@ class StoredVideo:
         if self.path.is_file():
             # A snippet is a few rows of a file that is opened for it; h5py's own objects take
             # longer for that than HDF5 does.
-            self._file = h5py.h5f.open(os.fsencode(self.path), h5py.h5f.ACC_RDONLY)
-            self._length = h5py.h5d.open(self._file, names[0].encode()).shape[0]
+            try:
+                self._file = h5py.h5f.open(os.fsencode(self.path), h5py.h5f.ACC_RDONLY)
+                self._length = h5py.h5d.open(self._file, names[0].encode()).shape[0]
+            except (OSError, KeyError) as error:  # which names no file
+                raise OSError(f"{self.path}: can't be read: {error}") from None
         else:
             self._length = sum(1 for _ in self.path.glob(f"{_JPEG_PREFIX[names[0]]}_*.jpg"))
             if not self._length:
@@ -237,7 +242,7 @@ class StoredVideo:
         ordered = (np.diff(wanted) > 0).all()
         once, places = (wanted, None) if ordered else np.unique(wanted, return_inverse=True)
         columns = [self._decoded(name, once, grey) for name in names]
-        if len(names) == len(once) == 1:
+        if names == FRAMES and len(once) == 1:
             pictures = columns[0][0][None]
         else:
             pictures = np.empty((len(once), len(names), *columns[0][0].shape), np.uint8)
@@ -267,10 +272,13 @@ class StoredVideo:
     def _decoded(self, name: str, indices: np.ndarray, grey: bool) -> list[np.ndarray]:
         colour = name == "frames" and not grey
         flag = cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE
-        decoded = [cv2.imdecode(row, flag) for row in self._rows(name, indices)]
+        rows = self._rows(name, indices)
+        decoded = [cv2.imdecode(row, flag) if len(row) else None for row in rows]
         for index, picture in zip(indices, decoded, strict=True):
             if picture is None:
                 raise ValueError(f"{self.path}: {name} {index} is no JPEG picture")
+            if picture.shape != decoded[0].shape:
+                raise ValueError(f"{self.path}: {name} {index} is of another size than others")
         return decoded
 
 
@@ -284,7 +292,7 @@ def open_packed(path: Path, names: tuple[str, ...]) -> StoredVideo:
     """
     try:
         video = StoredVideo(path.parent, path.stem, names)
-    except (OSError, KeyError):
+    except OSError:
         raise StoreError(
             f"no packed video, expected a {PACKED} file that python -m pipeline.adopt wrote"
         ) from None

@@ -126,14 +126,19 @@ def test_other_draws_give_other_crops():
     assert len(crops) == 9
 
 
-def test_all_channels_are_resized_alike():
-    """OpenCV takes four at a time; one by one must give the same."""
-    volume = np.random.default_rng(0).integers(0, 256, (40, 48, 10), np.uint8)
-    found = scaled_frame(volume, 28, 0.875)
-    assert found.shape == (32, 38, 10)
-    for channel in range(10):
-        alone = cv2.resize(volume[..., channel], (38, 32), interpolation=cv2.INTER_AREA)
-        np.testing.assert_array_equal(found[..., channel], alone)
+@pytest.mark.parametrize(("height", "way"), [(40, cv2.INTER_LINEAR), (60, cv2.INTER_AREA)])
+@pytest.mark.parametrize("channels", [1, 3, 10])
+def test_all_channels_are_resized_alike(height, way, channels):
+    """OpenCV averages four at a time; one by one must give the same."""
+    shape = (height, height * 6 // 5, channels)
+    volume = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    planes = np.ascontiguousarray(volume.transpose(2, 0, 1)).transpose(1, 2, 0)
+    for stored in (volume, planes):
+        found = scaled_frame(stored, 28, 0.875)
+        assert found.shape == (32, 38, channels)
+        for channel in range(channels):
+            alone = cv2.resize(volume[..., channel], (38, 32), interpolation=way)
+            np.testing.assert_array_equal(found[..., channel], alone)
 
 
 @pytest.mark.parametrize(

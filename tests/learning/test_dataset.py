@@ -143,7 +143,7 @@ def test_no_flip_where_params_say_so(folders):
     clips = training(folders, flip=False, scale_jitter=(1.0,), segments=1)
     frames = pictures(folders, "frames", "long")
     boxes = {
-        cv2.resize(f[:, left : left + HEIGHT], (32, 32), interpolation=cv2.INTER_AREA).tobytes()
+        cv2.resize(f[:, left : left + HEIGHT], (32, 32), interpolation=cv2.INTER_LINEAR).tobytes()
         for f in frames
         for left in range(WIDTH - HEIGHT + 1)
     }
