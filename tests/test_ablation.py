@@ -96,7 +96,8 @@ def test_rows_and_seeds_become_a_table_and_are_run_once(folder):
 
 def test_params_are_put_back_after_a_failure_and_after_a_kill(folder):
     before, kept = (folder / "params.yaml").read_bytes(), folder / "results/ablations"
-    (folder / "table.yaml").write_text(TABLE.replace("0.25", "0.75"))
+    one_row = TABLE.replace("0.25", "0.75").replace("- {title: as it is, set: []}\n", "")
+    (folder / "table.yaml").write_text(one_row)
     done = ablation(folder, "--seeds", "1")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("ablation: table-slow-seed-1: dvc exp run")
@@ -104,10 +105,10 @@ def test_params_are_put_back_after_a_failure_and_after_a_kill(folder):
     assert not list(kept.glob("*.params.yaml"))
     # As a killed run leaves it: the row's values, and the copy.
     (kept / "table.params.yaml").write_bytes(before)
-    (folder / "params.yaml").write_bytes(before.replace(b"lr: 0.1 ", b"lr: 0.3 "))
+    (folder / "params.yaml").write_bytes(before.replace(b"seed: 0", b"seed: 5"))
     done = ablation(folder, "--seeds", "9")
     assert "put back as it was before the last run" in done.stdout, done.stderr
-    assert (folder.parent / "ran").read_text().splitlines() == ["0.75 9", "0.1 9"]
+    assert (folder.parent / "ran").read_text().splitlines() == ["0.75 9"]
     assert (folder / "params.yaml").read_bytes() == before
 
 
