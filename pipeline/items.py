@@ -117,6 +117,8 @@ def run_jobs(
     ------
     OSError
         If the disk is full or a folder can't be written. What is done is kept.
+    RuntimeError
+        After Ctrl-C. What is done is kept.
     """
     with _locked(method) as store:
         out.mkdir(parents=True, exist_ok=True)
@@ -145,15 +147,19 @@ def run_jobs(
 
         # Closed before an error is told: the bar, whose line comes first, and what still runs.
         with closing(bar), closing(running), ticking(bar, told):
-            for item, failure in running:
-                for job in todo[item]:
-                    done[job.video_id] = (
-                        Done(job.source, 0, failure, False) if failure
-                        else _finish(item, job, out, reused=False)
-                    )  # fmt: skip
-                    computed += done[job.video_id].frames
-                    bar.set_postfix_str(told(), False)
-                    bar.update()
+            try:
+                for item, failure in running:
+                    for job in todo[item]:
+                        done[job.video_id] = (
+                            Done(job.source, 0, failure, False) if failure
+                            else _finish(item, job, out, reused=False)
+                        )  # fmt: skip
+                        computed += done[job.video_id].frames
+                        bar.set_postfix_str(told(), False)
+                        bar.update()
+            except KeyboardInterrupt:
+                raise RuntimeError(f"stopped after {len(done)} of {len(jobs)} videos; the same "
+                                   "command goes on from there") from None  # fmt: skip
     result = {job.video_id: done[job.video_id] for job in jobs}
     _conclude(method, result, bar.format_dict["elapsed"])
     return result

@@ -9,6 +9,7 @@ sees one of them, in turn; a Dask worker sees what ``CUDA_VISIBLE_DEVICES`` gave
 import ctypes
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -135,11 +136,13 @@ def _on_this_machine(
                 for name, failure in running:
                     del left[name]
                     yield name, failure
-            except BrokenProcessPool:
-                # A process that was being started when another died is not told to end by Python
-                # 3.11, and waited for without end.
+            except (BrokenProcessPool, KeyboardInterrupt) as why:
+                # Ctrl-C waits for no long video. And a process that was being started when another
+                # died is not told to end by Python 3.11, and waited for without end.
                 for child in set(multiprocessing.active_children()) - others:
                     child.kill()
+                if isinstance(why, KeyboardInterrupt):
+                    raise
             finally:
                 pool.shutdown(cancel_futures=True)
         # One worker died and took the others along: who is to blame left a mark, or dies again
@@ -215,6 +218,7 @@ def _call_and_send(send, parent: int, call: tuple) -> None:
 
 def _start(parent: int, turns: Synchronized, made: ctypes.Array) -> None:
     """Set up a pool's process: one GPU, a count of what it makes, an end when the stage ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage, which then ends this
     end_with(parent)
     with turns:
         turn = turns.value

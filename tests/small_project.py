@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +58,10 @@ def start(folder: Path, command=("dvc", "repro", "warped_flow"), **env) -> subpr
     env = {**os.environ, "PATH": path, "PIPELINE_WORKERS": "2", "PYTHONPATH": "", **env}
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
-            command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True
-        )
+            command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True,
+            # Who runs the tests in the background has SIGINT ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
 
 
 def said(folder: Path) -> str:

@@ -164,6 +164,29 @@ def test_what_dvc_itself_leaves_torn_costs_no_work(undisturbed, tmp_path):
     assert project.results(folder) == expected
 
 
+def test_ctrl_c_ends_a_stage_at_once_in_one_line_and_it_goes_on(fresh, undisturbed):
+    project.run(fresh, command=("dvc", "repro", "index"))
+    command = (sys.executable, "-m", "pipeline.decode", "data/index", "data/frames")
+    status = 0
+    while status == 0:  # it was faster than this
+        shutil.rmtree(fresh / ".items", ignore_errors=True)
+        run = project.start(fresh, command=command)
+        while run.poll() is None and not list(fresh.glob(".items/decode/making-*")):
+            time.sleep(0.002)
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the workers get it, too
+        status = run.wait(timeout=20)
+    assert status == 1
+    said = project.said(fresh)
+    assert re.search(r"\ndecode: stopped after \d+ of 12 videos; the same command goes on", said)
+    assert "Traceback" not in said
+    made = project.whole_items(fresh)
+    project.run(fresh, command=command)
+    assert made.items() <= project.whole_items(fresh).items()
+    frames = {name: data for name, data in undisturbed[1].items() if "/frames/" in name}
+    assert frames.items() <= project.results(fresh).items()
+
+
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/dash"])
 def test_a_stage_ends_soon_after_its_dvc(fresh, shell):
     """Whether the shell between them makes way for the stage, as bash does, or stays."""
