@@ -173,7 +173,7 @@ def draw(path: Path, ablation: Ablation, found: Found) -> None:
     """Draw the table: a dot for each seed, a line at the mean."""
     panels = len(ablation.shown)
     figure, axes = plt.subplots(
-        1, panels, figsize=(3 + 3 * panels, 1.2 + 0.4 * len(found)), sharey=True, squeeze=False,
+        1, panels, figsize=(3 + 3 * panels, 1.2 + 0.4 * len(found)), sharex=True, sharey=True, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     titles = list(found)
