@@ -173,8 +173,8 @@ def draw(path: Path, ablation: Ablation, found: Found) -> None:
     """Draw the table: a dot for each seed, a line at the mean."""
     panels = len(ablation.shown)
     figure, axes = plt.subplots(
-        1, panels, figsize=(3 + 3 * panels, 1.2 + 0.4 * len(found)), sharex=True, sharey=True, squeeze=False,
-        layout="constrained",
+        1, panels, figsize=(3 + 3 * panels, 1.2 + 0.4 * len(found)), sharex=True, sharey=True,
+        squeeze=False, layout="constrained",
     )  # fmt: skip
     titles = list(found)
     for panel, answer in zip(axes[0], ablation.shown, strict=True):
