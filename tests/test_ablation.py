@@ -90,7 +90,8 @@ def test_rows_and_seeds_become_a_table_and_are_run_once(folder):
                             for seed in (1, 3)]  # fmt: skip
     ran = (folder.parent / "ran").read_text().splitlines()
     assert ran == ["0.25 1", "0.1 1", "0.25 3", "0.1 3"]
-    assert ablation(folder, "--seeds", "1").stdout.count("| slow | 0.350 |") == 2
+    (folder / "table.yaml").write_text(TABLE.replace("- {title: as it is, set: []}\n", ""))
+    assert "| slow | 0.350 |" in ablation(folder, "--seeds", "1").stdout
     assert (folder.parent / "ran").read_text().splitlines() == ran
 
 

@@ -61,7 +61,6 @@ def project(tmp_path_factory):
         ("train spatial gone w.pt c.csv", "gone/videos.csv: no such file"),
         ("train spatial one w.pt c.csv", "one/videos.csv: got usable clips in the subset train of"),
         ("train spatial frames w.pt c.csv", "frames/"),
-        ("train spatial torn w.pt c.csv", "torn/jump.h5"),
         ("score none frames w.pt s.h5", "streams: no 'none' among"),
         ("score spatial gone empty.pt s.h5", "gone/videos.csv: no such file"),
         ("score spatial frames gone.pt s.h5", "gone.pt: no such file, expected weights written by"),

@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ from torch.distributed.run import get_args_parser
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+@cache
+def imports(file: Path) -> list[ast.AST]:
+    """Find a file's import statements, wherever they stand."""
+    nodes = ast.walk(ast.parse((ROOT / file).read_text()))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def reached(module: str, seen: set[str]) -> set[str]:
@@ -23,15 +31,13 @@ def reached(module: str, seen: set[str]) -> set[str]:
         if "." in module:
             reached(module.rpartition(".")[0], seen)
         package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-        for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        for node in imports(file):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
+            else:
                 parents = package.split(".")[: len(package.split(".")) - node.level + 1]
                 origin = ".".join([*(parents if node.level else []), *filter(None, [node.module])])
                 names = [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
-            else:
-                continue
             for name in names:
                 reached(name, seen)
     return seen

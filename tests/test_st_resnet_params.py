@@ -75,7 +75,7 @@ AT = "st_resnet__joint__"
         ({f"{AT}stage1__passes": 99}, "joint.stage1.passes: got 99, expected at most the clips of"),
         (
             {f"{AT}stage2__patience": 2},
-            "joint.stage2: patience and keep best need validation clips",
+            "joint.stage2: needs validation clips for patience and keep best",
         ),
         ({f"{AT}stage1__speed": 2}, "st_resnet.joint.stage1.speed: unknown key, expected some of"),
         (
