@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import build, fold_bn
+from models import fold_bn
 from pipeline.learning.loading import one_line
-from pipeline.learning.weights import Weights, read_weights
+from pipeline.learning.weights import Weights, network_of, read_weights
 from pipeline.st_resnet import is_joined, read_network
 from pipeline.whole_file import whole_file
 
@@ -54,11 +54,7 @@ class _Prediction(nn.Module):
 def _of_stream(kept: Weights) -> tuple[nn.Module, dict[str, tuple[int, ...]]]:
     about = kept.about
     crop, channels = about["input"]["crop"], about["channels"]
-    network = build(
-        about["network"]["name"], classes=sum(map(len, kept.heads.values())), channels=channels,
-        crop=crop, dropout=0.0, weights="none",
-    )  # fmt: skip
-    network.load_state_dict(kept.state)
+    network = network_of(kept, about["network"]["name"], channels=channels, crop=crop)
     model = _OwnHead(fold_bn(network.eval()), len(kept.classes))
     return model, {"volume": (channels, crop, crop)}
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models import NORMALISATION, build
+from models import NORMALISATION
 from pipeline.learning import dataset, devices
 from pipeline.learning.loading import loader, one_line
 from pipeline.learning.scoring import score_views, write_answers
-from pipeline.learning.weights import read_weights
+from pipeline.learning.weights import network_of, read_weights
 from pipeline.params import Params, ParamsError, load
 from pipeline.parent import end_with_dvc
 from pipeline.videos import read_videos
@@ -45,20 +45,13 @@ def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) ->
             f"{weights}: got weights of other classes than {source}/videos.csv has, expected the "
             f"same {len(dataset.class_names(listed))}"
         )
-    network = build(
-        stream.network.name,
-        classes=sum(map(len, kept.heads.values())),
-        channels=dataset.channels_of(stream),
-        crop=stream.input.crop,
-        dropout=0.0,
-        weights="none",
-    )
+    channels = dataset.channels_of(stream)
     try:
-        network.load_state_dict(kept.state)
+        network = network_of(kept, stream.network.name, channels=channels, crop=stream.input.crop)
     except (RuntimeError, TypeError, AttributeError):
         raise ValueError(
             f"{weights}: got weights of another network or input, expected {stream.network.name} "
-            f"over {dataset.channels_of(stream)} channels"
+            f"over {channels} channels"
         ) from None
     mean, std = NORMALISATION[stream.network.name]
     clips = dataset.TestingClips(

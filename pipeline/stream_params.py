@@ -105,14 +105,18 @@ class Stream:
     testing: Testing
 
 
+def channels_of(stream: Stream) -> int:
+    """Count a stream's input channels: R, G, B of a frame or of L differences, x, y of L fields."""
+    return (3 if stream.source == "frames" else 2) * stream.input.length
+
+
 def check_stream(at: str, stream: Stream) -> None:
     """Check what no single key of a stream can say; ``at`` is the path of its section."""
     seen, network, training = stream.input, stream.network, stream.training
     differences = seen.kind == "difference"
     whole = differences or (seen.length, seen.kind) == (1, "stack")
     plain = (seen.stride, seen.subtract_mean) == (1, False)
-    channels = (3 if stream.source == "frames" else 2) * seen.length
-    if channels > MOST_CHANNELS:
+    if (channels := channels_of(stream)) > MOST_CHANNELS:
         raise ParamsError(
             f"{at}.input.length: got {seen.length}, which makes {channels} channels, expected at "
             f"most {MOST_CHANNELS}"

@@ -85,7 +85,7 @@ def run(
     }
     del told["testing"], told["engine"]["checkpoint_every"]
     about = {**told, "channels": dataset.channels_of(stream), "std": std,
-             "mean": dataset.subtracted(stream, mean)}  # fmt: skip
+             "mean": dataset.subtracted(stream, mean) or "the mean of each field"}  # fmt: skip
     key = {"data": checkpoints.fingerprint(source), "code": checkpoints.code_hash(), **told}
     reused = train_once(
         make, clips, views, name=name, labels=[video.label for video in training],

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from pipeline.learning import augment, sampling, volumes
 from pipeline.learning.epochs import PADDING
-from pipeline.stream_params import Stream
+from pipeline.stream_params import Stream, channels_of
 from pipeline.video import store
 from pipeline.videos import Video
 
@@ -35,7 +35,8 @@ class Clips(Dataset):
         self.is_flow = stream.source != "frames"
         seen = stream.input
         self.span = sampling.span(seen.kind, seen.length, seen.stride)
-        self.mean = np.array(mean, np.float32)
+        fixed = subtracted(stream, mean)
+        self.offsets = None if fixed is None else np.array(fixed, np.float32)
 
     def __len__(self) -> int:
         """Count the clips."""
@@ -56,14 +57,11 @@ class Clips(Dataset):
         if self.stream.input.kind == "difference":
             wanted = sampling.snippet_indices(start, self.span, 1, len(video))
             volume = volumes.difference_stack(video.read_many(wanted))
-            return volume, np.zeros(volume.shape[2], np.float32)
+            return volume, self.offsets
         if not self.is_flow:
-            return video.read(start), self.mean
+            return video.read(start), self.offsets
         fields = self.fields(video, start)
-        if self.stream.input.subtract_mean:
-            offsets = volumes.field_means(fields)
-        else:
-            offsets = np.full(2 * len(fields), 127.5, np.float32)
+        offsets = volumes.field_means(fields) if self.offsets is None else self.offsets
         if self.stream.input.kind == "trajectory":
             # Rounded to codes again, which is off by half a code, bound/255 px, at most.
             bound = video.made_by["settings"]["bound"]
@@ -156,11 +154,6 @@ class TestingClips(Clips):
         return np.stack(views), np.stack(offsets), self.videos[number].label
 
 
-def channels_of(stream: Stream) -> int:
-    """Count a stream's input channels: R, G, B of a frame or of L differences, x, y of L fields."""
-    return (3 if stream.source == "frames" else 2) * stream.input.length
-
-
 def deviations(stream: Stream, std: tuple[float, ...]) -> tuple[float, ...]:
     """Give what each of a stream's channels is divided by, from the network's R, G and B."""
     if stream.source == "frames":
@@ -168,14 +161,13 @@ def deviations(stream: Stream, std: tuple[float, ...]) -> tuple[float, ...]:
     return (sum(std) / len(std),) * channels_of(stream)
 
 
-def subtracted(stream: Stream, mean: tuple[float, ...]) -> tuple[float, ...] | str:
-    """Say what each of a stream's channels has subtracted, in codes: see :meth:`Clips.snippet`."""
+def subtracted(stream: Stream, mean: tuple[float, ...]) -> tuple[float, ...] | None:
+    """Give what each channel of a stream has subtracted, in codes; None for each field's mean."""
     if stream.input.kind == "difference":
         return (0.0,) * channels_of(stream)
     if stream.source == "frames":
         return mean
-    own = "the mean of each field"
-    return own if stream.input.subtract_mean else (127.5,) * channels_of(stream)
+    return None if stream.input.subtract_mean else (127.5,) * channels_of(stream)
 
 
 def class_names(videos: Sequence[Video]) -> list[str]:

@@ -16,8 +16,11 @@ _PARTS_OF_MANY = 10
 
 def weighted(streams: Sequence[Scores], weights: Sequence[float], of: str) -> np.ndarray:
     """Average the ``logits`` or ``probs`` by weight: (N, C) float64."""
-    stacked = np.array([getattr(scores, of).astype(np.float64) for scores in streams])
-    return np.tensordot(np.array(weights) / np.sum(weights), stacked, 1)
+    return np.tensordot(np.array(weights) / np.sum(weights), _stacked(streams, of), 1)
+
+
+def _stacked(streams: Sequence[Scores], of: str) -> np.ndarray:
+    return np.array([getattr(scores, of).astype(np.float64) for scores in streams])
 
 
 def search(streams: Sequence[Scores], of: str) -> list[float]:
@@ -46,9 +49,7 @@ def search(streams: Sequence[Scores], of: str) -> list[float]:
                           "expected a dataset.val_fraction above 0")  # fmt: skip
     held_out = [scores.rows(chosen) for scores in streams]
     labels = held_out[0].label
-    parts = _PARTS if len(streams) <= 3 else _PARTS_OF_MANY
-
-    stacked = np.array([getattr(scores, of).astype(np.float64) for scores in held_out])
+    parts, stacked = _PARTS if len(streams) <= 3 else _PARTS_OF_MANY, _stacked(held_out, of)
 
     def worth(shares: tuple[int, ...]) -> tuple[float, float]:
         right = np.tensordot(shares, stacked, 1).argmax(1) == labels

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from models import build
+
 
 class Weights(NamedTuple):
     """A file of weights: each dataset's classes in order, tensors by name, and the rest."""
@@ -39,6 +41,21 @@ def write_weights(path: Path, network: nn.Module, heads: dict[str, list[str]], a
     """
     state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     torch.save({"heads": heads, "state_dict": state, "about": about}, path)
+
+
+def network_of(kept: Weights, name: str, *, channels: int, crop: int) -> nn.Module:
+    """Make a stream's network as it was kept, with all of its heads and without dropout.
+
+    Raises
+    ------
+    RuntimeError, TypeError, AttributeError
+        If the weights are of another network or input.
+    """
+    classes = sum(map(len, kept.heads.values()))
+    network = build(name, classes=classes, channels=channels, crop=crop, dropout=0.0,
+                    weights="none")  # fmt: skip
+    network.load_state_dict(kept.state)
+    return network
 
 
 def read_weights(path: Path) -> Weights:
