@@ -20,6 +20,7 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import NamedTuple
@@ -181,18 +182,33 @@ class _Few:
 
     def _submit(self, call: tuple) -> Future:
         try:
-            return self.pool.submit(_guarded_here, *call)
+            with _without_interrupts():
+                return self.pool.submit(_guarded_here, *call)
         except OSError as error:  # raised when the pool broke while it started this process
             if any(f.done() and isinstance(f.exception(), BrokenProcessPool) for f in self.futures):
                 raise BrokenProcessPool from error
             raise
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C never reaches: it is for the stage, which then ends them.
+
+    They inherit what is blocked here; what they ignore themselves would come too late.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _alone(context, *call) -> str:
     """Do one task in a process of its own; say in a line what became of it."""
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_call_and_send, args=(send, os.getpid(), call))
-    process.start()
+    with _without_interrupts():
+        process.start()
     send.close()
     try:
         result = receive.recv()
@@ -218,7 +234,6 @@ def _call_and_send(send, parent: int, call: tuple) -> None:
 
 def _start(parent: int, turns: Synchronized, made: ctypes.Array) -> None:
     """Set up a pool's process: one GPU, a count of what it makes, an end when the stage ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage, which then ends this
     end_with(parent)
     with turns:
         turn = turns.value
