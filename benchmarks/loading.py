@@ -34,8 +34,10 @@ from pipeline.learning import dataset, devices
 from pipeline.learning.engine import Fit
 from pipeline.learning.epochs import Draws
 from pipeline.learning.loading import loader, loader_workers
+from pipeline.learning.modalities import NO_MOTION
 from pipeline.learning.scoring import score_views
 from pipeline.learning.tasks import SnippetTask
+from pipeline.stream_params import channels_of
 from pipeline.video import store
 from pipeline.videos import read_videos
 
@@ -91,8 +93,8 @@ def loading(source, videos, stream, args):
     mean, std = NORMALISATION[stream.network.name]
     one = replace(stream, training=replace(stream.training, segments=1))
     clips = dataset.TrainingClips(source, videos, one, mean, seed=0)
-    peer_mean = mean if stream.source == "frames" else (127.5,)
-    std = dataset.deviations(stream, std)
+    peer_mean = (NO_MOTION,) if clips.modality.signed else mean
+    std = clips.modality.divisors(std)
     batches = -(-args.samples // _BATCH)
     with tempfile.TemporaryDirectory() as scratch:
         chosen = range(0, len(videos), -(-len(videos) // 20))
@@ -173,7 +175,7 @@ def peer(folder, count, names, stream, mean, std):
 def network_of(stream, classes):
     """Make a stream's network; its speed doesn't depend on its weights."""
     return build(
-        stream.network.name, classes=classes, channels=dataset.channels_of(stream),
+        stream.network.name, classes=classes, channels=channels_of(stream),
         crop=stream.input.crop, dropout=stream.network.dropout, weights="none",
     )  # fmt: skip
 
@@ -181,8 +183,8 @@ def network_of(stream, classes):
 def training(source, videos, stream, params, args):
     """Time the real training on clips loaded beside it, and on batches in memory; and torch's."""
     mean, std = NORMALISATION[stream.network.name]
-    std = dataset.deviations(stream, std)
     clips = dataset.TrainingClips(source, videos, stream, mean, seed=0)
+    std = clips.modality.divisors(std)
     labels, batch = [video.label for video in videos], stream.training.batch
     classes = max(labels) + 1
     steps = args.iterations + _SKIPPED
@@ -233,7 +235,7 @@ def plain(stream, classes, iterations):
     """Train on one batch of random tensors with nothing but torch; give clips a second."""
     values, device = stream.training, devices.place().device
     network = network_of(stream, classes).to(device).train()
-    shape = (values.batch * values.segments, dataset.channels_of(stream), stream.input.crop,
+    shape = (values.batch * values.segments, channels_of(stream), stream.input.crop,
              stream.input.crop)  # fmt: skip
     x, y = torch.randn(shape, device=device), torch.randint(classes, shape[:1], device=device)
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
@@ -249,10 +251,10 @@ def plain(stream, classes, iterations):
 def testing(source, videos, stream, args):
     """Time the real scoring with clips loaded beside it, and on views in memory."""
     mean, std = NORMALISATION[stream.network.name]
-    std = dataset.deviations(stream, std)
     seen = stream.testing
     clips = dataset.TestingClips(source, videos, stream, mean, snippets=seen.frames,
                                  crops=seen.crops, crop_ratio=seen.crop_ratio)  # fmt: skip
+    std = clips.modality.divisors(std)
     count = min(args.clips, len(videos) - _SKIPPED)
     order = random.Random(0).sample(range(len(videos)), count + _SKIPPED)
     ready = list(loader(clips, batch_size=None, sampler=order[:2]))

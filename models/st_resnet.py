@@ -75,12 +75,16 @@ class STResNet(nn.Module):
         A stage then sees two frames further each way, all four eight.
     time_pool : bool
         Whether, after the last ReLU, each place and channel is the maximum over 5 frames, at every
-        second frame: the second stage of training, and testing.
+        second frame: the second stage of training, and testing. At least 5 frames are wanted then.
     checkpointing : bool
         Keep no activations but the first layers' and, of each stage, those after the second unit
         and the last; compute the others again in the backward pass. The gradients and statistics
-        are the same. Two ResNet-50s over 4 clips of 5 frames of 160 px took 1.0 GiB beside their
-        weights instead of 1.8, and a third more time (one CPU core).
+        are the same. ``benchmarks/st_resnet_memory.py`` measures what that saves and costs.
+
+    Raises
+    ------
+    ValueError
+        For other ``connections``; when called, for clips of other shapes than its methods say.
     """
 
     heads = ("appearance.fc", "motion.fc")
@@ -126,7 +130,7 @@ class STResNet(nn.Module):
     def predict(
         self, rgb: torch.Tensor, flow: torch.Tensor, *, window: int | None = None
     ) -> torch.Tensor:
-        """Average the logits over steps in time, positions and both heads: (N, C).
+        """Average the logits over steps in time, positions and both heads: (N, C) float32.
 
         For evaluation mode, with frames of any size and number. A position is where a window of
         ``window`` x ``window`` places (of 32 px) fits: 7 is the authors' pooling, made for crops of
@@ -142,7 +146,7 @@ class STResNet(nn.Module):
         return sum(self._classified(*seen)) / 2
 
     def features(self, rgb: torch.Tensor, flow: torch.Tensor) -> Maps:
-        """Map clips to both networks' last maps, each (N, T', channels, H/32, W/32)."""
+        """Map clips to both networks' last maps, each (N, T', channels, H/32, W/32) float32."""
         _check_clips(rgb, flow, POOLED_FRAMES if self.time_pool else 1)
         clips = rgb.shape[0]  # an int of its own where the network is traced
         appearance = self._run(_stem, self.appearance, rgb.flatten(0, 1))
@@ -235,8 +239,9 @@ def _give_time(unit: BasicBlock | Bottleneck) -> None:
 
 
 def _pool_time(maps: torch.Tensor) -> torch.Tensor:
-    pooled = F.max_pool3d(maps.transpose(1, 2), (POOLED_FRAMES, 1, 1), (POOLED_STRIDE, 1, 1))
-    return pooled.transpose(1, 2)
+    """Take the maximum over steps in time; max_pool3d's gradient is not deterministic on a GPU."""
+    starts = range(0, maps.shape[1] - POOLED_FRAMES + 1, POOLED_STRIDE)
+    return torch.stack([maps[:, t : t + POOLED_FRAMES].amax(1) for t in starts], 1)
 
 
 def _check_clips(rgb: torch.Tensor, flow: torch.Tensor, frames: int) -> None:

@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from models import fold_bn
+from pipeline.learning import joined
 from pipeline.learning.loading import one_line
 from pipeline.learning.weights import Weights, network_of, read_weights
-from pipeline.st_resnet import is_joined, read_network
 from pipeline.whole_file import whole_file
 
 _TOLERANCE = 1e-3  # of the largest logit: what another order of sums may do
@@ -63,8 +63,7 @@ def _of_joined(
     path: Path, kept: Weights, frames: int
 ) -> tuple[nn.Module, dict[str, tuple[int, ...]]]:
     about = kept.about
-    network = read_network(path, kept, dropout=0.0, checkpointing=False,
-                           time_pool=about.get("time_pool", False))  # fmt: skip
+    network = joined.network_of(path, kept, time_pool=about["time_pool"])
     crop, length = about["crop"], about["seen"]["length"]
     shapes = {"rgb": (frames, 3, crop, crop), "flow": (frames, 2 * length, crop, crop)}
     return _Prediction(network), shapes
@@ -96,7 +95,7 @@ def run(weights: Path, out: Path, *, frames: int = 25) -> float:
     onnx, onnxruntime = _packages()
     kept = read_weights(weights)
     try:
-        of = _of_joined(weights, kept, frames) if is_joined(kept) else _of_stream(kept)
+        of = _of_joined(weights, kept, frames) if joined.is_joined(kept) else _of_stream(kept)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{weights}: can't be made a network of: {error!r}") from None
     model, shapes = of[0].eval(), of[1]

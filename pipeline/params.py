@@ -247,6 +247,10 @@ class Params:
                 raise ParamsError(f"{at}: got the name of a stream, expected another one")
             for key in ("stage1", "stage2"):
                 self._check_watched(f"{at}.{key}", getattr(section, key))
+            if section.checkpointing and self.engine.compile:
+                raise ParamsError(
+                    f"{at}.checkpointing: got true with engine.compile, expected one of them alone"
+                )
             check_st_resnet(at, section, self.streams)
 
     def _check_watched(self, at: str, params: Optimisation) -> None:

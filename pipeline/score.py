@@ -14,12 +14,13 @@ import numpy as np
 
 from models import NORMALISATION
 from pipeline.learning import dataset, devices
+from pipeline.learning.heads import check_same, read_heads
 from pipeline.learning.loading import loader, one_line
 from pipeline.learning.scoring import score_views, write_answers
 from pipeline.learning.weights import network_of, read_weights
 from pipeline.params import Params, ParamsError, load
 from pipeline.parent import end_with_dvc
-from pipeline.videos import read_videos
+from pipeline.stream_params import channels_of
 
 
 def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) -> None:
@@ -31,7 +32,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) ->
         If there is no usable clip, or the weights are of another network or other classes.
     """
     stream = params.streams[name]
-    listed = [v for v in read_videos(source / "videos.csv") if v.dataset == params.dataset.name]
+    listed, classes = read_heads(source, (params.dataset.name,))
     videos = [video for video in listed if video.status == "ok"]
     if not videos:
         raise ValueError(
@@ -39,13 +40,8 @@ def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) ->
             f"expected some to score"
         )
     kept = read_weights(weights)
-    classes = kept.classes
-    if classes != dataset.class_names(listed):
-        raise ValueError(
-            f"{weights}: got weights of other classes than {source}/videos.csv has, expected the "
-            f"same {len(dataset.class_names(listed))}"
-        )
-    channels = dataset.channels_of(stream)
+    check_same(weights, kept, classes, source)
+    channels = channels_of(stream)
     try:
         network = network_of(kept, stream.network.name, channels=channels, crop=stream.input.crop)
     except (RuntimeError, TypeError, AttributeError):
@@ -58,13 +54,13 @@ def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) ->
         source, videos, stream, mean, snippets=stream.testing.frames, crops=stream.testing.crops,
         crop_ratio=stream.testing.crop_ratio,
     )  # fmt: skip
-    std = dataset.deviations(stream, std)
+    std = clips.modality.divisors(std)
 
     def answer(share: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         read = loader(clips, batch_size=None, sampler=share)
-        return score_views(network, read, std=std, classes=len(classes))
+        return score_views(network, read, std=std, classes=len(kept.classes))
 
-    write_answers(out, videos, classes, answer, name=name)
+    write_answers(out, videos, kept.classes, answer, name=name)
 
 
 def main() -> None:

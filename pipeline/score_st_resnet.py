@@ -15,13 +15,13 @@ import numpy as np
 from pipeline.learning import devices
 from pipeline.learning.clip_task import score_clips
 from pipeline.learning.clips import Seen, TestingJointClips, paired
+from pipeline.learning.heads import check_same, read_heads
+from pipeline.learning.joined import network_of
 from pipeline.learning.loading import loader, one_line
 from pipeline.learning.scoring import write_answers
 from pipeline.learning.weights import read_weights
 from pipeline.params import Params, ParamsError, load
 from pipeline.parent import end_with_dvc
-from pipeline.st_resnet import check_heads, read_network
-from pipeline.train import read_heads
 
 
 def run(frames: Path, flow: Path, weights: Path, out: Path, *, name: str, params: Params) -> None:
@@ -38,9 +38,8 @@ def run(frames: Path, flow: Path, weights: Path, out: Path, *, name: str, params
     if not videos:
         raise ValueError(f"{frames}, {flow}: got no usable clip, expected some to score")
     kept = read_weights(weights)
-    check_heads(weights, kept, heads, frames)
-    network = read_network(weights, kept, dropout=0.0, checkpointing=False,
-                           time_pool=kept.about.get("time_pool", False))  # fmt: skip
+    check_same(weights, kept, heads, frames)
+    network = network_of(weights, kept, time_pool=kept.about.get("time_pool"))
     seen, crop = Seen(**kept.about["seen"]), kept.about["crop"]
     clips = TestingJointClips(frames, flow, videos, seen, crop, testing=testing)
 

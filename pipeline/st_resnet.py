@@ -20,23 +20,22 @@ from pathlib import Path
 
 import torch
 
-from models.from_streams import from_state, from_streams
+from models.from_streams import from_streams
 from models.st_resnet import STResNet
 from pipeline.learning import checkpoints, devices
 from pipeline.learning.clip_task import ClipTask
 from pipeline.learning.clips import Seen, TrainingJointClips, ValidationJointClips, paired
+from pipeline.learning.heads import check_same, check_taught, read_heads
 from pipeline.learning.interrupts import Interrupted
+from pipeline.learning.joined import SHAPE, check_joined, is_joined, network_of
 from pipeline.learning.loading import one_line
 from pipeline.learning.training import train_once
 from pipeline.learning.weights import Weights, read_weights, write_weights
 from pipeline.params import Params, ParamsError, load
 from pipeline.parent import end_with_dvc
 from pipeline.st_resnet_params import STResNetParams
-from pipeline.train import check_classes, read_heads
 
 PHASES = ("stage1", "stage2")
-# What the weights of a phase say of the network, and of what it is fed.
-_SHAPE = ("network", "source", "seen", "connections", "temporal_filters")
 
 
 def run(
@@ -77,11 +76,11 @@ def run(
     listed, heads = read_heads(frames, (params.dataset.name,))
     videos = paired(listed, flow)
     training, val = ([v for v in videos if v.subset == subset] for subset in ("train", "val"))
-    check_classes(frames, heads, training, params.limits.max_untaught)
+    check_taught(frames, heads, training, params.limits.max_untaught)
     start = _join if phase == "stage1" else _go_on
     kept = [read_weights(path) for path in starts]
     for path, one in zip(starts, kept, strict=True):
-        check_heads(path, one, heads, frames)
+        check_same(path, one, heads, frames)
     about, make_network = start(section, kept, starts)
     seen = Seen(**about["seen"])
     sources = frames, flow
@@ -101,7 +100,7 @@ def run(
     key = {
         "data": [checkpoints.fingerprint(folder) for folder in sources],
         "starts": [hashlib.sha256(path.read_bytes()).hexdigest() for path in starts],
-        "code": checkpoints.code_hash(), **about,
+        "code": checkpoints.code_hash(Path(__file__)), **about,
     }  # fmt: skip
     label = f"{name}.{phase}"
     reused = train_once(
@@ -124,6 +123,11 @@ def _join(section: STResNetParams, kept: list[Weights], starts: list[Path]) -> S
     if len(kept) != 2:
         raise ValueError(f"stage1: got {len(kept)} files of weights, expected the spatial and the "
                          "temporal stream's")  # fmt: skip
+    for path, one, source in zip(starts, kept, ("frames", section.source), strict=True):
+        found = "an ST-ResNet" if is_joined(one) else f"a stream of {one.about['source']}"
+        if found != f"a stream of {source}":
+            raise ValueError(f"{path}: got weights of {found}, expected those of a stream of "
+                             f"{source}: first the spatial, then the temporal one's")  # fmt: skip
     spatial, temporal = kept
     names = [one.about["network"]["name"] for one in kept]
     if names[0] != names[1]:
@@ -152,59 +156,14 @@ def _go_on(section: STResNetParams, kept: list[Weights], starts: list[Path]) -> 
     """Start the second phase from the first."""
     if len(kept) != 1:
         raise ValueError(f"stage2: got {len(kept)} files of weights, expected the first phase's")
-    _check_joined(starts[0], kept[0])
-    about = {key: kept[0].about[key] for key in _SHAPE}
+    check_joined(starts[0], kept[0])
+    about = {key: kept[0].about[key] for key in SHAPE}
 
     def make(time_pool: bool) -> STResNet:
-        return read_network(starts[0], kept[0], dropout=section.dropout, time_pool=time_pool,
-                            checkpointing=section.checkpointing)  # fmt: skip
+        return network_of(starts[0], kept[0], time_pool=time_pool, dropout=section.dropout,
+                          checkpointing=section.checkpointing)  # fmt: skip
 
     return about, make
-
-
-def read_network(
-    path: Path, kept: Weights, *, dropout: float, time_pool: bool, checkpointing: bool
-) -> STResNet:
-    """Make the network that a phase has kept.
-
-    Raises
-    ------
-    ValueError
-        If it isn't one; names the file.
-    """
-    _check_joined(path, kept)
-    about = kept.about
-    return from_state(
-        about["network"], kept.state, origin=str(path), dropout=dropout,
-        connections=about["connections"], temporal_filters=about["temporal_filters"],
-        time_pool=time_pool, checkpointing=checkpointing,
-    )  # fmt: skip
-
-
-def check_heads(path: Path, kept: Weights, heads: dict[str, list[str]], frames: Path) -> None:
-    """Refuse weights of other classes than a folder of frames has.
-
-    Raises
-    ------
-    ValueError
-        Names the file.
-    """
-    (classes,) = heads.values()
-    if kept.classes != classes:
-        raise ValueError(
-            f"{path}: got weights of other classes than {frames}/videos.csv has, expected the same "
-            f"{len(classes)}"
-        )
-
-
-def is_joined(kept: Weights) -> bool:
-    """Whether weights are those of an ST-ResNet, and not a stream's."""
-    return set(_SHAPE) <= kept.about.keys()
-
-
-def _check_joined(path: Path, kept: Weights) -> None:
-    if not is_joined(kept):
-        raise ValueError(f"{path}: got weights of a stream, expected those of an ST-ResNet")
 
 
 def _own_head(kept: Weights) -> dict[str, torch.Tensor]:

@@ -18,6 +18,13 @@ from pipeline.strict import (
 PIP_WEIGHTS = ("efficientnet_lite0",)
 CNN_M_2048_CROP = 41
 MOST_CHANNELS = 128  # of a picture in OpenCV
+# What a snippet can be made of the pictures of each source.
+KINDS = {
+    "frames": ("stack", "difference"),
+    "flow": ("stack", "trajectory"),
+    "warped_flow": ("stack", "trajectory"),
+    "bidirectional_flow": ("bidirectional",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,28 +121,27 @@ def check_stream(at: str, stream: Stream) -> None:
     """Check what no single key of a stream can say; ``at`` is the path of its section."""
     seen, network, training = stream.input, stream.network, stream.training
     differences = seen.kind == "difference"
-    whole = differences or (seen.length, seen.kind) == (1, "stack")
-    plain = (seen.stride, seen.subtract_mean) == (1, False)
+    plain = (seen.stride, seen.subtract_mean) == (1, False) and (seen.length == 1 or differences)
+    if seen.kind not in (kinds := KINDS[stream.source]):
+        raise ParamsError(
+            f"{at}.input.kind: got {seen.kind} of the source {stream.source}, expected "
+            f"{' or '.join(kinds)}"
+        )
     if (channels := channels_of(stream)) > MOST_CHANNELS:
         raise ParamsError(
             f"{at}.input.length: got {seen.length}, which makes {channels} channels, expected at "
             f"most {MOST_CHANNELS}"
         )
-    if stream.source == "frames" and not (whole and plain):
+    if stream.source == "frames" and not plain:
         raise ParamsError(
             f"{at}.input: frames have length 1, kind stack (or difference, any length), stride 1 "
             f"and subtract_mean false, got length {seen.length}, kind {seen.kind}, stride "
             f"{seen.stride} and subtract_mean {str(seen.subtract_mean).lower()}"
         )
-    if (seen.kind == "bidirectional") != (stream.source == "bidirectional_flow"):
+    if differences and seen.length == 1 and network.weights != "none":
         raise ParamsError(
-            f"{at}.input.kind: got {seen.kind} of the source {stream.source}, expected "
-            f"bidirectional of bidirectional_flow, and of it alone"
-        )
-    if differences and stream.source != "frames":
-        raise ParamsError(
-            f"{at}.input.kind: got difference of the source {stream.source}, expected it of frames "
-            f"alone"
+            f"{at}.input.length: got 1 of kind difference, expected 2 or more: three channels are "
+            f"R, G and B to the weights of {at}.network"
         )
     if seen.kind == "bidirectional" and seen.length % 2:
         raise ParamsError(

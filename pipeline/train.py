@@ -17,14 +17,13 @@ uniformly over classes (``sampling: class_uniform``); by default an epoch shows 
 
 import argparse
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from models import NORMALISATION, build
-from pipeline.learning import checkpoints, dataset, devices
+from pipeline.learning import checkpoints, dataset, devices, heads
 from pipeline.learning.interrupts import Interrupted
 from pipeline.learning.loading import one_line
 from pipeline.learning.tasks import SnippetTask
@@ -32,7 +31,6 @@ from pipeline.learning.training import train_once
 from pipeline.learning.weights import write_weights
 from pipeline.params import Params, ParamsError, load
 from pipeline.parent import end_with_dvc
-from pipeline.videos import Video, VideosError, read_videos
 
 # Of the short side, at the centre: 224 of 256 px, as both papers crop. Not `testing.crop_ratio`,
 # which must not retrain a stream.
@@ -57,21 +55,21 @@ def run(
     started = time.monotonic()
     stream, engine, lr, seed = params.streams[name], params.engine, params.lr, params.seed
     datasets = (params.dataset.name, *stream.training.auxiliary)
-    videos, heads = read_heads(source, datasets)
+    videos, classes = heads.read_heads(source, datasets)
     usable = [video for video in videos if video.status == "ok"]
     training, val = ([v for v in usable if v.subset == subset] for subset in ("train", "val"))
-    check_classes(source, heads, training, params.limits.max_untaught)
-    sizes = tuple(map(len, heads.values()))
+    heads.check_taught(source, classes, training, params.limits.max_untaught)
+    sizes = tuple(map(len, classes.values()))
     mean, std = NORMALISATION[stream.network.name]
-    std = dataset.deviations(stream, std)
     clips = dataset.TrainingClips(source, training, stream, mean, seed=seed)
+    std, channels = clips.modality.divisors(std), clips.modality.channels
     views = dataset.TestingClips(source, val, stream, mean, snippets=stream.training.segments,
                                  crops=1, crop_ratio=_VALIDATION_CROP)  # fmt: skip
 
     def make() -> SnippetTask:
         torch.manual_seed(seed)
         network = build(
-            stream.network.name, classes=sum(sizes), channels=dataset.channels_of(stream),
+            stream.network.name, classes=sum(sizes), channels=channels,
             crop=stream.input.crop, dropout=stream.network.dropout, weights=stream.network.weights,
         )  # fmt: skip
         return SnippetTask(network, stream.training, std, sizes)
@@ -84,58 +82,21 @@ def run(
         "engine": asdict(engine),
     }
     del told["testing"], told["engine"]["checkpoint_every"]
-    about = {**told, "channels": dataset.channels_of(stream), "std": std,
-             "mean": dataset.subtracted(stream, mean) or "the mean of each field"}  # fmt: skip
-    key = {"data": checkpoints.fingerprint(source), "code": checkpoints.code_hash(), **told}
+    about = {**told, "channels": channels, "std": std,
+             "mean": clips.modality.fixed or "the mean of each field"}  # fmt: skip
+    key = {"data": checkpoints.fingerprint(source), "code": checkpoints.code_hash(Path(__file__)),
+           **told}  # fmt: skip
     reused = train_once(
         make, clips, views, name=name, labels=[video.label for video in training],
         params=stream.training, engine=engine, lr=lr * stream.training.lr_scale, seed=seed, key=key,
         weights=weights, curve=curve,
-        write=lambda task, path: write_weights(path, task.model.network, heads, about),
+        write=lambda task, path: write_weights(path, task.model.network, classes, about),
     )  # fmt: skip
     if devices.place().rank == 0:
         print(
             f"train {name}: {len(clips)} clips, {stream.training.epochs} epochs, "
             + ("trained before" if reused else f"{time.monotonic() - started:.1f} s")
         )
-
-
-def read_heads(source: Path, datasets: Sequence[str]) -> tuple[list[Video], dict[str, list[str]]]:
-    """Read the videos of some datasets: see :func:`pipeline.learning.dataset.with_heads`."""
-    try:
-        return dataset.with_heads(read_videos(source / "videos.csv"), datasets)
-    except VideosError:
-        raise
-    except ValueError as error:
-        raise ValueError(f"{source}/videos.csv: {error}") from None
-
-
-def check_classes(
-    source: Path, heads: dict[str, list[str]], training: list[Video], max_untaught: float
-) -> None:
-    """Refuse classes that can't be trained on; ``max_untaught`` is of each dataset's.
-
-    Raises
-    ------
-    ValueError
-        If too many classes of a dataset have no clip, or fewer than two have one.
-    """
-    for name, classes in heads.items():
-        taught = {video.class_name for video in training if video.dataset == name}
-        if len(taught) < 2:
-            raise ValueError(
-                f"{source}/videos.csv: got usable clips in the subset train of {len(taught)} of "
-                f"{len(classes)} classes, expected some of two or more"
-            )
-        untaught = [class_name for class_name in classes if class_name not in taught]
-        told = f"no usable clip in the subset train of the classes {', '.join(untaught)}"
-        if len(untaught) > max_untaught * len(classes):
-            raise ValueError(
-                f"{source}/videos.csv: got {told}, expected some of each, or limits.max_untaught "
-                f"of at least {len(untaught) / len(classes):.3g}"
-            )
-        if untaught:
-            print(f"{source}: {told}")
 
 
 def main() -> None:

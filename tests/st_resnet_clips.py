@@ -46,11 +46,11 @@ def write(root, videos, frame, field):
     return root / "frames", root / "flow"
 
 
-def short(section, crop):
+def short(section, crop, passes=1):
     """Make a section's phases two iterations of two clips each, and its test short."""
     phases = {
         key: replace(
-            getattr(section, key), batch=2, passes=1, epochs=1, epoch_batches=2, milestones=()
+            getattr(section, key), batch=2, passes=passes, epochs=1, epoch_batches=2, milestones=()
         )
         for key in ("stage1", "stage2")
     }

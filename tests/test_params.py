@@ -74,12 +74,12 @@ def test_shipped_files_load(path):
         (
             "streams.spatial.input.kind",
             "trajectory",
-            "stride 1 and subtract_mean false, got length",
+            "streams.spatial.input.kind: got trajectory of the source frames, expected stack or d",
         ),
         (
             "streams.temporal.input.kind",
             "difference",
-            "streams.temporal.input.kind: got difference of the source flow, expected it of frames",
+            "streams.temporal.input.kind: got difference of the source flow, expected stack or tr",
         ),
         ("streams.spatial.input.stride", 2, "got length 1, kind stack, stride 2 and subtract_mean"),
         ("streams.temporal.input.stride", 0, "input.stride: got 0, expected a number at least 1"),
@@ -87,7 +87,7 @@ def test_shipped_files_load(path):
         (
             "streams.temporal.input.kind",
             "bidirectional",
-            "streams.temporal.input.kind: got bidirectional of the source flow, expected bidir",
+            "streams.temporal.input.kind: got bidirectional of the source flow, expected stack",
         ),
         (
             "streams.temporal.source",
@@ -206,6 +206,11 @@ def test_differences_of_frames(changed):
         wrong = stream | {"input": stream["input"] | {key: value}}
         with pytest.raises(ParamsError, match=r"spatial\.input: frames .* any length\), stride 1"):
             changed(path, wrong)
+    wrong = stream | {"input": stream["input"] | {"length": 1}}
+    with pytest.raises(ParamsError, match=r"length: got 1 of kind difference, expected 2 or more"):
+        changed(path, wrong)
+    from_scratch = wrong | {"network": stream["network"] | {"weights": "none"}}
+    assert changed(path, from_scratch).streams["spatial"].input.length == 1
     wrong = stream | {"training": stream["training"] | {"rgb_jitter": 0.1}}
     with pytest.raises(ParamsError, match=r"rgb_jitter: got 0\.1, expected 0: difference has no"):
         changed(path, wrong)

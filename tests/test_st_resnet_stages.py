@@ -1,5 +1,6 @@
 """ST-ResNet's stages: both phases and the scores, from every preset, on a few clips of noise."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,8 +13,9 @@ from ruamel.yaml import YAML
 from st_resnet_clips import HEIGHT, ROOT, SAMPLE, WIDTH, rows, short, write
 
 from models.from_streams import NETWORKS
-from pipeline import score_st_resnet, st_resnet
-from pipeline.learning.scores import read_scores
+from pipeline import fuse, score_st_resnet, st_resnet
+from pipeline.learning.joined import SHAPE
+from pipeline.learning.scores import Scores, read_scores, write_scores
 from pipeline.learning.weights import read_weights, write_weights
 from pipeline.params import load
 
@@ -51,6 +53,7 @@ def streams(tmp_path_factory):
             classes = sum(map(len, heads.values()))
             network = NETWORKS[name](classes=classes, channels=channels, dropout=0.0)
             about = {
+                "source": "flow" if length == 10 else "frames",
                 "network": {"name": name}, "input": {"length": length, "subtract_mean": False},
                 "mean": (120.0,) * 3, "std": (58.0,) * channels,
             }  # fmt: skip
@@ -66,8 +69,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def params_of(preset=SAMPLE, **changes):
-    section = replace(short(preset.st_resnet["joint"], CROP), **changes)
+def params_of(preset=SAMPLE, passes=1, **changes):
+    section = replace(short(preset.st_resnet["joint"], CROP, passes), **changes)
     dataset = replace(preset.dataset, name="sample")
     return replace(preset, dataset=dataset, st_resnet={"joint": section})
 
@@ -79,11 +82,11 @@ def train(folders, phase, starts, params):
     return Path(f"{stem}.pt")
 
 
-@pytest.mark.parametrize("name", ["sample", "ucf101"])
+@pytest.mark.parametrize("name", ["sample", "ucf101", "hmdb51"])
 def test_a_preset_trains_both_phases_and_scores(folders, streams, name):
-    """At 32 px; all else as the preset has it, but the batch. HMDB51's differs in its length."""
+    """At 32 px; all else as the preset has it, but the batch."""
     preset = load(ROOT / f"presets/st_resnet_{name}.yaml")
-    params = params_of(preset)
+    params = params_of(preset, passes=2 if name == "sample" else 1)
     starts = streams(preset.streams["spatial"].network.name)
     first = train(folders, "stage1", starts, params)
     last = train(folders, "stage2", [first], params)
@@ -101,6 +104,24 @@ def test_a_preset_trains_both_phases_and_scores(folders, streams, name):
     for key in ("appearance.fc.weight", "motion.fc.weight", "motion.bn1.running_mean"):
         assert not torch.equal(of[2].state[key], of[3].state[key])
     assert len(Path("joint.csv").read_text().splitlines()) == 2
+
+
+def test_its_scores_are_fused_with_those_of_a_stream_that_has_more_clips(folders, streams):
+    params = params_of()
+    first = train(folders, "stage1", streams("resnet18"), params)
+    score_st_resnet.run(*folders, first, Path("joint.h5"), name="joint", params=params)
+    joint = read_scores(Path("joint.h5"))
+    more = [*joint.video_id, "w"]
+    other = np.tile(np.float32([1, 0]), (len(more), 1))
+    write_scores(Path("other.h5"), Scores(
+        stream="other", classes=joint.classes, video_id=np.array(more), logits=other, probs=other,
+        label=np.array([*joint.label, 0]), subset=np.array([*joint.subset, "test"]),
+    ))  # fmt: skip
+    both = [joint, read_scores(Path("other.h5"))]
+    fuse.run(Path("fusion"), both, weights=[0.0, 1.0], weighted_of="logits", svm_c=1.0,
+             fit_on="train", group_pattern="")  # fmt: skip
+    told = json.loads(Path("fusion/metrics.json").read_text())["fusion"]
+    assert told["weighted"]["videos"] == 2 and told["weighted"]["top1"] == 0.5  # class a alone
 
 
 def test_what_was_trained_before_is_not_trained_again(folders, streams, capsys):
@@ -124,6 +145,17 @@ def test_what_was_trained_before_is_not_trained_again(folders, streams, capsys):
         ("stage1", ["spatial"], "stage1: got 1 files of weights, expected the spatial and the tem"),
         ("stage1", ["spatial", "other"], "got weights of other classes than .*, expected the same"),
         ("stage1", ["spatial", "deeper"], "got weights of resnet18 and resnet34, expected those"),
+        (
+            "stage1",
+            ["temporal", "spatial"],
+            "temporal.pt: got weights of a stream of flow, expected "
+            "those of a stream of frames: first the spatial",
+        ),
+        (
+            "stage1",
+            ["spatial", "joint"],
+            "joint.pt: got weights of an ST-ResNet, expected those of",
+        ),
         ("stage1", ["spatial", "none"], "none.pt: no such file, expected weights written by"),
     ],
 )
@@ -131,8 +163,10 @@ def test_wrong_weights_are_refused(folders, streams, phase, starts, said):
     kept = read_weights(streams("resnet18")[0])
     options = {"heads": {"sample": ["a", "b"]}, "state_dict": {}, "about": kept.about}
     torch.save(options | {"heads": {"sample": ["a", "c"]}}, "other.pt")
-    deeper = kept.about | {"network": {"name": "resnet34"}}
+    deeper = kept.about | {"source": "flow", "network": {"name": "resnet34"}}
     torch.save(options | {"about": deeper}, "deeper.pt")
+    joined = dict.fromkeys((*SHAPE, "time_pool", "crop"))
+    torch.save(options | {"about": joined}, "joint.pt")
     known = dict(zip(("spatial", "temporal"), streams("resnet18"), strict=True))
     paths = [known.get(name, Path(f"{name}.pt")) for name in starts]
     with pytest.raises(ValueError, match=said):

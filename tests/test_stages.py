@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import decode, flow, sample, train, warped_flow
+from pipeline import decode, flow, sample, warped_flow
 from pipeline.items import hash_of
+from pipeline.learning.heads import check_taught
 from pipeline.params import load
 from pipeline.rendering.scene import render
 from pipeline.video import store
@@ -140,7 +141,7 @@ def train_without(tmp_path, *excluded, max_untaught=0.0):
               sha256="0", status="ok", reason="")
         for label, name in enumerate(("run", "jump", "swim")) if name not in excluded
     ]  # fmt: skip
-    train.check_classes(tmp_path, {"d": ["run", "jump", "swim"]}, training, max_untaught)
+    check_taught(tmp_path, {"d": ["run", "jump", "swim"]}, training, max_untaught)
 
 
 def test_a_class_whose_training_clips_were_all_excluded_is_named(tmp_path, capsys):

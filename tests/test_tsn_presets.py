@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from models import NORMALISATION, build
-from pipeline.learning import augment, dataset, optimise
+from pipeline.learning import augment, optimise
+from pipeline.learning.modalities import modality_of
 from pipeline.learning.tasks import SnippetTask
 from pipeline.params import load
 
@@ -128,9 +129,9 @@ def test_sides_of_crops(name):
 def test_each_stream_builds_its_network(name, stream, channels):
     """Without the file of weights; one clip of three snippets goes through."""
     stream = preset(name).streams[stream]
-    assert dataset.channels_of(stream) == channels
-    _, std = NORMALISATION[stream.network.name]
-    assert dataset.deviations(stream, std) == (1.0,) * channels
+    mean, std = NORMALISATION[stream.network.name]
+    modality = modality_of(stream, mean)
+    assert modality.channels == channels and modality.divisors(std) == (1.0,) * channels
     training, crop = stream.training, stream.input.crop
     with torch.device("meta"):
         network = build(

@@ -90,9 +90,9 @@ def fingerprint(folder: Path) -> str:
     return total.hexdigest()
 
 
-def code_hash() -> str:
-    """Hash the code that trains."""
-    root, total = Path(__file__).parents[2], hashlib.sha256()
+def code_hash(stage: Path) -> str:
+    """Hash the code that trains: the networks, what all trainings share, and the stage's own."""
+    root, total = Path(__file__).parents[2], hashlib.sha256(stage.read_bytes())
     for folder in ("models", "pipeline/learning"):
         for path in sorted((root / folder).glob("*.py")):
             total.update(path.read_bytes())

@@ -8,6 +8,9 @@ Read off the authors' code (github.com/feichtenhofer/st-resnet, ``cnn_get_im_flo
 ``getBatchWrapper_rgbflow.m`` and ``cnn_train_dag.m``). It differs:
 
 - A run of strided frames starts at any of them. There, the first one is never drawn.
+- All clips of a batch have one stride. There, those of a pass through the network do: 4 of 128.
+- Testing with a stride takes it; there, it is given and not used (``frameSample`` is
+  ``uniformly``): frames are evenly spaced, as with stride 0 here.
 - A video that is too short for the stride changes the stride of no other in its batch.
 - A video without a frame that has all of its fields shows its middle frame, and fields past its
   ends repeat the first or the last. There, it is an error.
@@ -21,8 +24,7 @@ def batch_stride(
 ) -> int:
     """Draw the frames from one of a clip's frames to the next: the same one for a whole batch.
 
-    The authors draw one of 5 to 15 in the first stage of training and of 1 to 15 in the second, for
-    what goes through the network at once: 4 clips of their 128.
+    The authors draw one of 5 to 15 in the first stage of training and of 1 to 15 in the second.
 
     Parameters
     ----------

@@ -46,8 +46,8 @@ class Clip(NamedTuple):
     def mirrored(self) -> "Clip":
         """Give it left to right: the x of its flow changes its sign, too."""
         return Clip(
-            np.stack([volumes.flip(frame, flow=False) for frame in self.rgb]),
-            np.stack([volumes.flip(stack, flow=True) for stack in self.flow]),
+            np.stack([volumes.flip(frame, signed=False) for frame in self.rgb]),
+            np.stack([volumes.flip(stack, signed=True) for stack in self.flow]),
             self.rgb_offsets,
             np.stack([volumes.flip_means(means) for means in self.flow_offsets]),
         )

@@ -8,32 +8,19 @@ at the clip's ends.
 import numpy as np
 
 
-def span(kind: str, length: int, stride: int) -> int:
-    """Count the fields (or frames) S from a snippet's first to its last.
-
-    Parameters
-    ----------
-    kind : {"stack", "trajectory", "bidirectional", "difference"}
-        A bidirectional snippet is two stacks of L/2 fields, end to end; L differences are of L+1
-        frames.
-    length : int
-        L; even if bidirectional.
-    stride : int
-        Fields from one to the next.
-    """
-    if kind == "bidirectional":
-        return 2 * span("stack", length // 2, stride)
-    if kind == "difference":
-        return span("stack", length + 1, stride)
+def span(length: int, stride: int) -> int:
+    """Count the fields (or frames) S from the first of L to the last, ``stride`` apart."""
     return (length - 1) * stride + 1
 
 
 def training_starts(count: int, span: int, segments: int, rng: np.random.Generator) -> np.ndarray:
     """Draw one snippet from each of K equal segments (TSN, section 3.1; the authors' Caffe code).
 
-    Segments have d = count // K fields, and snippets lie inside their segment. Where d < S the
-    authors' code takes the first snippet K times; here, K snippets are drawn from the whole clip
-    and sorted, as their PyTorch code does when segments are empty.
+    Segments have d = count // K fields, and snippets lie inside their segment. Where d < S, the
+    Caffe code takes the clip's first snippet K times. Here the places where a snippet can start are
+    shared out instead, d' = (count - S + 1) // K each, as the authors' PyTorch code (tsn-pytorch)
+    does for every clip. Where d' = 0, K snippets are drawn from the whole clip and sorted, as there
+    if count > K; else it takes the first K times.
 
     Parameters
     ----------
@@ -53,11 +40,19 @@ def training_starts(count: int, span: int, segments: int, rng: np.random.Generat
     average = count // segments
     if average >= span:
         return np.arange(segments) * average + rng.integers(0, average - span + 1, segments)
-    return np.sort(rng.integers(0, max(count - span, 0) + 1, segments))
+    places = max(count - span, 0) + 1
+    if share := places // segments:
+        return np.arange(segments) * share + rng.integers(0, share, segments)
+    return np.sort(rng.integers(0, places, segments))
 
 
 def testing_starts(count: int, span: int, snippets: int) -> np.ndarray:
     """Place snippets at the centres of equal shares of a clip (25 in both papers).
+
+    As tsn-pytorch does in testing, and in validation with K of them. Two-Stream says no more than
+    "equal temporal spacing"; the Caffe code starts at 0, with steps of (count - S) // 24, which
+    leaves up to 24 fields at the clip's end unseen. A clip with fewer places than snippets is
+    spread over them all, where both take its first snippet alone (tsn-pytorch in validation).
 
     Returns
     -------

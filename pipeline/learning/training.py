@@ -78,7 +78,7 @@ def train_once(
         if not reused:
             task = make()
             share = range(here.rank, len(val), here.world)
-            at_once = -(-params.batch // params.passes)  # what is known to fit into memory
+            at_once = -(-params.batch // (params.passes * here.world))  # known to fit into memory
             all_draws = draws()
             rows = Fit(
                 task,

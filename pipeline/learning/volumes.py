@@ -93,13 +93,13 @@ def field_means(fields: np.ndarray) -> np.ndarray:
     return np.array([cv2.mean(plane)[0] for plane in planes], np.float32)
 
 
-def flip(volume: np.ndarray, *, flow: bool) -> np.ndarray:
-    """Mirror a volume (H, W, C) left to right; for flow, uint8, x changes its sign too.
+def flip(volume: np.ndarray, *, signed: bool) -> np.ndarray:
+    """Mirror a volume (H, W, C) left to right; where ``signed``, flow in uint8, x changes its sign.
 
     Codes are odd around 127.5, so a negated x is the code 255 - c.
     """
     mirrored = np.atleast_3d(cv2.flip(volume, 1))
-    if flow:
+    if signed:
         height, width, channels = mirrored.shape
         rows = mirrored.reshape(height, width * channels)
         rows ^= np.tile(np.array([255, 0], np.uint8), width * channels // 2)  # 255 - c is c ^ 255
@@ -128,7 +128,7 @@ def normalise(volumes: torch.Tensor, offsets: torch.Tensor, std: tuple[float, ..
     offsets : Tensor of shape (N, C), float32
         What to subtract from the codes.
     std : tuple of float
-        What to divide each of the C channels by: :func:`pipeline.learning.dataset.deviations`.
+        What to divide each of the C channels by: a modality's ``divisors``.
 
     Returns
     -------

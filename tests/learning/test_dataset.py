@@ -81,7 +81,7 @@ def pictures(folders, kind, video_id):
 @pytest.mark.parametrize(("kind", "channels"), [("frames", 3), ("flow", 8)])
 def test_shapes_types_and_labels(folders, kind, channels):
     clips = training(folders, kind)
-    assert len(clips) == 2 and dataset.channels_of(clips.stream) == channels
+    assert len(clips) == 2 and clips.modality.channels == channels
     for number, label in ((0, 4), (1, 2)):
         snippets, offsets, found = clips[0, number, number]
         assert snippets.shape == (3, 32, 32, channels) and snippets.dtype == np.uint8
@@ -153,7 +153,7 @@ def test_no_flip_where_params_say_so(folders):
 def test_a_short_clip_repeats_its_last_field(folders):
     clips, fields = viewed(folders, "flow", snippets=1), pictures(folders, "flow", "short")
     with clips.open(1) as video:
-        volume, offsets = clips.snippet(video, 0)
+        volume, offsets = clips.modality.snippet(video, 0)
     for channel, field in enumerate((0, 1, 2, 2)):
         np.testing.assert_array_equal(volume[..., 2 * channel], fields[field][0])
         np.testing.assert_array_equal(volume[..., 2 * channel + 1], fields[field][1])
@@ -208,8 +208,3 @@ def test_a_missing_clip_is_named(folders):
     )
     with pytest.raises(FileNotFoundError, match="gone"):
         clips[0, 0, 0]
-
-
-def test_class_names_go_by_label_usable_or_not():
-    videos = [*VIDEOS, replace(VIDEOS[0], video_id="x", label=0, class_name="z", status="missing")]
-    assert dataset.class_names(videos * 2) == ["z", "class 2", "class 4"]

@@ -10,11 +10,12 @@ from torch import nn
 
 from models import NORMALISATION, build
 from models.pretrained import load_pretrained
-from pipeline.learning import augment, dataset, sampling, volumes
+from pipeline.learning import augment, dataset, volumes
+from pipeline.learning.modalities import modality_of
 from pipeline.learning.scoring import score_views
 from pipeline.learning.tasks import SnippetTask
 from pipeline.params import load
-from pipeline.stream_params import Input
+from pipeline.stream_params import Input, channels_of
 from pipeline.video import store
 from pipeline.videos import Video
 
@@ -73,11 +74,11 @@ def by_hand(frames, start):
 def test_channels_by_hand(folder, number, start):
     clips, name = viewed(folder), VIDEOS[number].video_id
     with clips.open(number) as video:
-        volume, offsets = clips.snippet(video, start)
+        volume, offsets = clips.modality.snippet(video, start)
     assert volume.dtype == np.int16 and volume.shape == (SIDE, SIDE, 15)
     np.testing.assert_array_equal(volume, by_hand(frames_of(folder, name), start))
     assert offsets.tolist() == [0.0] * 15
-    assert dataset.channels_of(STREAM) == 15
+    assert channels_of(STREAM) == 15
 
 
 def test_extremes_and_no_rounding():
@@ -87,10 +88,9 @@ def test_extremes_and_no_rounding():
 
 
 def test_a_snippet_spans_one_frame_more_than_differences(folder):
-    assert sampling.span("difference", LENGTH, 1) == 6
     tested, drawn = viewed(folder), set()
     trained = dataset.TrainingClips(folder, VIDEOS, STREAM, MEAN, seed=0)
-    assert trained.span == tested.span == 6
+    assert trained.modality.span == tested.modality.span == 6
     expected = {by_hand(frames_of(folder, "long"), k).tobytes(): k for k in range(15)}
     for epoch in range(80):
         snippets, _, _ = trained[epoch, 0, 2]
@@ -139,7 +139,7 @@ def test_training_and_testing_feed_the_network_alike(folder):
 
     tsn-pytorch normalised them in testing alone.
     """
-    std = dataset.deviations(STREAM, STD)
+    std = modality_of(STREAM, MEAN).divisors(STD)
     network = Seeing()
     trained = dataset.TrainingClips(folder, VIDEOS, STREAM, MEAN, seed=0)
     snippets, offsets, label = (torch.as_tensor(value)[None] for value in trained[0, 0, 0])
@@ -155,9 +155,9 @@ def test_training_and_testing_feed_the_network_alike(folder):
 
 
 def test_what_other_channels_are_divided_by():
-    assert dataset.deviations(SHIPPED, STD) == STD
+    assert modality_of(SHIPPED, MEAN).divisors(STD) == STD
     flow = replace(SHIPPED, source="flow", input=replace(SHIPPED.input, length=2))
-    assert dataset.deviations(flow, STD) == pytest.approx([sum(STD) / 3] * 4)
+    assert modality_of(flow, MEAN).divisors(STD) == pytest.approx([sum(STD) / 3] * 4)
 
 
 def test_cross_modality_initialisation_of_fifteen_channels(tmp_path):

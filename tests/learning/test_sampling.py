@@ -1,13 +1,20 @@
 """Snippets: tables worked by hand, and what holds for every clip."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.learning import sampling
+from pipeline.learning.modalities import modality_of
 from pipeline.learning.sampling import snippet_indices, training_starts
+from pipeline.params import load
+from pipeline.stream_params import Input
 
+SHIPPED = load(Path(__file__).parents[2] / "params.yaml")
 CLIP = {"count": st.integers(1, 200), "length": st.integers(1, 12), "wanted": st.integers(1, 30)}
 quick = settings(max_examples=50, deadline=None)
 
@@ -27,6 +34,7 @@ def rng(seed=0):
         (10, 10, 1, [0], [0]),
         (4, 10, 1, [0], [0]),  # shorter than a snippet
         (4, 10, 3, [0, 0, 0], [0, 0, 0]),
+        (12, 5, 3, [0, 2, 4], [1, 3, 5]),  # eight places, in shares of two
     ],
 )
 def test_training_starts_by_hand(count, length, segments, low, high):
@@ -36,12 +44,63 @@ def test_training_starts_by_hand(count, length, segments, low, high):
     np.testing.assert_array_equal(drawn.max(0), high)
 
 
-def test_segments_too_short_for_a_snippet_draw_from_the_whole_clip():
+def test_clips_with_fewer_places_than_segments_draw_from_all():
     generator = rng()
-    drawn = np.array([training_starts(12, 5, 3, generator) for _ in range(400)])
-    assert drawn.min() == 0 and drawn.max() == 7
-    assert set(np.unique(drawn)) == set(range(8))
+    drawn = np.array([training_starts(6, 5, 3, generator) for _ in range(400)])
+    assert set(np.unique(drawn)) == {0, 1}
     assert (np.diff(drawn, axis=1) >= 0).all()
+
+
+def authors_training(count, length, segments, generator):
+    """As rgb_layer and flow_layer of TSN's Caffe, from 0; None where it takes the first alone."""
+    average = count // segments
+    if average < length:
+        return None
+    return [generator.integers(0, average - length + 1) + k * average for k in range(segments)]
+
+
+def pytorch_training(count, length, segments, generator):
+    """As tsn-pytorch's ``_sample_indices``; None where it takes the first alone."""
+    average = (count - length + 1) // segments
+    if average > 0:
+        return np.arange(segments) * average + generator.integers(average, size=segments)
+    if count > segments and count >= length:  # else it calls randint(0), an error
+        return np.sort(generator.integers(count - length + 1, size=segments))
+    return None
+
+
+def pytorch_validation(count, length, segments):
+    """As tsn-pytorch's ``_get_val_indices``, from 0."""
+    if count > segments + length - 1:
+        tick = (count - length + 1) / float(segments)
+        return [int(tick / 2.0 + tick * x) for x in range(segments)]
+    return None
+
+
+def pytorch_testing(count, length, segments):
+    """As tsn-pytorch's ``_get_test_indices``, from 0; negative for clips shorter than a snippet."""
+    tick = (count - length + 1) / float(segments)
+    return [int(tick / 2.0 + tick * x) for x in range(segments)]
+
+
+def test_equal_to_the_authors_code():
+    """On 10,000 clips: Caffe's draws where it has any, else PyTorch's, which tests alike."""
+    generator, seen = rng(5), {"caffe": 0, "pytorch": 0, "neither": 0}
+    for seed in range(10_000):
+        count, segments, length = (int(generator.integers(1, top)) for top in (301, 26, 13))
+        ours = training_starts(count, length, segments, rng(seed))
+        caffe = authors_training(count, length, segments, rng(seed))
+        pytorch = pytorch_training(count, length, segments, rng(seed))
+        expected = pytorch if caffe is None else caffe
+        seen["caffe" if caffe is not None else "neither" if pytorch is None else "pytorch"] += 1
+        if expected is not None:
+            np.testing.assert_array_equal(ours, expected)
+        ours = sampling.testing_starts(count, length, segments)
+        if count >= length:
+            np.testing.assert_array_equal(ours, pytorch_testing(count, length, segments))
+        if (expected := pytorch_validation(count, length, segments)) is not None:
+            np.testing.assert_array_equal(ours, expected)
+    assert min(seen.values()) > 100
 
 
 def test_training_starts_are_uniform():
@@ -115,20 +174,24 @@ def test_a_short_clip_repeats_its_last_field(start, length, stride, count, expec
 
 
 @pytest.mark.parametrize(
-    ("kind", "length", "stride", "fields"),
+    ("kind", "source", "length", "stride", "pictures"),
     [
-        ("stack", 1, 1, 1),
-        ("stack", 1, 5, 1),
-        ("stack", 10, 1, 10),
-        ("stack", 4, 3, 10),  # 0 3 6 9
-        ("trajectory", 10, 1, 10),
-        ("bidirectional", 2, 1, 2),
-        ("bidirectional", 10, 1, 10),
-        ("bidirectional", 6, 3, 14),  # backward 6 3 0, forward 7 10 13
+        ("stack", "frames", 1, 1, 1),
+        ("difference", "frames", 5, 1, 6),
+        ("stack", "flow", 1, 1, 1),
+        ("stack", "flow", 1, 5, 1),
+        ("stack", "flow", 10, 1, 10),
+        ("stack", "warped_flow", 4, 3, 10),  # 0 3 6 9
+        ("trajectory", "flow", 10, 1, 10),
+        ("bidirectional", "bidirectional_flow", 2, 1, 2),
+        ("bidirectional", "bidirectional_flow", 10, 1, 10),
+        ("bidirectional", "bidirectional_flow", 6, 3, 14),  # backward 6 3 0, forward 7 10 13
     ],
 )
-def test_span_by_hand(kind, length, stride, fields):
-    assert sampling.span(kind, length, stride) == fields
+def test_span_by_hand(kind, source, length, stride, pictures):
+    seen = Input(length=length, kind=kind, stride=stride, subtract_mean=False, crop=32)
+    stream = replace(SHIPPED.streams["temporal"], source=source, input=seen)
+    assert modality_of(stream, (0.0,) * 3).span == pictures
 
 
 # N frames have fields 0 to N-2; backward field j goes from frame j+1 to frame j.
@@ -169,18 +232,17 @@ def test_middle_frame_by_hand(start, span, count, tau):
 
 
 @pytest.mark.parametrize(
-    ("kind", "length", "stride", "count", "starts"),
+    ("span", "count", "starts"),
     [
-        ("stack", 4, 3, 12, [0, 1, 2]),  # ten fields in twelve: three places
-        ("stack", 4, 3, 10, [0, 0, 0]),
-        ("stack", 4, 3, 9, [0, 0, 0]),
-        ("bidirectional", 6, 3, 16, [0, 1, 2]),
-        ("bidirectional", 6, 1, 6, [0, 0, 0]),
-        ("bidirectional", 6, 1, 5, [0, 0, 0]),
+        (10, 12, [0, 1, 2]),  # ten fields in twelve: three places
+        (10, 10, [0, 0, 0]),
+        (10, 9, [0, 0, 0]),
+        (14, 16, [0, 1, 2]),
+        (6, 6, [0, 0, 0]),
+        (6, 5, [0, 0, 0]),
     ],
 )
-def test_starts_leave_room_for_the_span_by_hand(kind, length, stride, count, starts):
-    span = sampling.span(kind, length, stride)
+def test_starts_leave_room_for_the_span_by_hand(span, count, starts):
     np.testing.assert_array_equal(sampling.testing_starts(count, span, 3), starts)
     generator = rng()
     drawn = {int(training_starts(count, span, 1, generator)[0]) for _ in range(100)}
@@ -193,7 +255,7 @@ def test_starts_leave_room_for_the_span_by_hand(kind, length, stride, count, sta
     snippets=st.integers(1, 9),
 )  # fmt: skip
 def test_bidirectional_snippets_lie_around_their_frame(count, half, stride, snippets):
-    length, span = 2 * half, sampling.span("bidirectional", 2 * half, stride)
+    length, span = 2 * half, 2 * sampling.span(half, stride)
     for starts in (training_starts(count, span, snippets, rng()),
                    sampling.testing_starts(count, span, snippets)):  # fmt: skip
         for start in starts:
@@ -212,7 +274,7 @@ def test_bidirectional_snippets_lie_around_their_frame(count, half, stride, snip
 @quick
 @given(**CLIP, stride=st.integers(1, 5), seed=st.integers(0, 9))
 def test_every_snippet_lies_in_the_clip(count, length, wanted, stride, seed):
-    span = sampling.span("stack", length, stride)
+    span = sampling.span(length, stride)
     for starts in (training_starts(count, span, wanted, rng(seed)),
                    sampling.testing_starts(count, span, wanted)):  # fmt: skip
         for start in starts:

@@ -51,11 +51,11 @@ def values(folder, video_id, start, *args, **options):
     """Read one snippet whose channels are constant; give their codes, and what is subtracted."""
     read = clips(folder, *args, **options)
     with read.open([video.video_id for video in VIDEOS].index(video_id)) as video:
-        volume, offsets = read.snippet(video, start)
+        volume, offsets = read.modality.snippet(video, start)
     assert volume.dtype == np.uint8 and offsets.dtype == np.float32
     assert (volume == volume[0, 0]).all()
     assert volume.shape == (32, 40, len(offsets))
-    assert dataset.channels_of(read.stream) == len(offsets)
+    assert read.modality.channels == len(offsets)
     return volume[0, 0].tolist(), offsets.tolist()
 
 
@@ -141,7 +141,7 @@ def test_trajectories_are_codes_within_half_a_code_of_the_formula(moving, start)
     folder, fields = moving
     read = clips(folder, "trajectory", 4, subtract_mean=True)
     with read.open(0) as video:
-        volume, offsets = read.snippet(video, start)
+        volume, offsets = read.modality.snippet(video, start)
     px = (fields.astype(float) - 127.5) * (2 * BOUND / 255)
     expected = reference.trajectory(px, start, 4)
     off = (volume - 127.5) * (2 * BOUND / 255) - expected
@@ -157,7 +157,7 @@ def test_a_short_clip_repeats_its_last_field_along_trajectories(moving):
     folder, fields = moving
     read = clips(folder, "trajectory", 8)
     with read.open(0) as video:
-        volume, _ = read.snippet(video, 0)
+        volume, _ = read.modality.snippet(video, 0)
     px = (fields.astype(float) - 127.5) * (2 * BOUND / 255)
     off = (volume - 127.5) * (2 * BOUND / 255) - reference.trajectory(px, 0, 8)
     assert np.abs(off).max() <= BOUND / 255 * 1.001

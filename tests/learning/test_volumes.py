@@ -67,7 +67,7 @@ def test_bidirectional_stacks_are_the_formula(shape, count, half, stride, seed, 
 @quick
 @given(VOLUMES, st.sampled_from([1.0, 15.0, 20.0]))
 def test_flip_negates_x_exactly(volume, bound):
-    found = dequantise(volumes.flip(volume, flow=True), bound)
+    found = dequantise(volumes.flip(volume, signed=True), bound)
     mirrored = dequantise(volume, bound)[:, ::-1]
     np.testing.assert_array_equal(found[..., ::2], -mirrored[..., ::2])
     np.testing.assert_array_equal(found[..., 1::2], mirrored[..., 1::2])
@@ -77,14 +77,14 @@ def test_flip_negates_x_exactly(volume, bound):
 @given(VOLUMES, st.booleans())
 def test_flipping_twice_changes_nothing_and_once_leaves_the_input(volume, flow):
     before = volume.copy()
-    twice = volumes.flip(volumes.flip(volume, flow=flow), flow=flow)
+    twice = volumes.flip(volumes.flip(volume, signed=flow), signed=flow)
     np.testing.assert_array_equal(twice, before)
     np.testing.assert_array_equal(volume, before)
 
 
 def test_flip_of_frames_only_mirrors():
     frame = codes(3, 4, 3)
-    np.testing.assert_array_equal(volumes.flip(frame, flow=False), frame[:, ::-1])
+    np.testing.assert_array_equal(volumes.flip(frame, signed=False), frame[:, ::-1])
 
 
 @quick
@@ -94,7 +94,7 @@ def test_means_of_fields_and_of_mirrored_ones(fields):
     assert means.shape == (2 * len(fields),) and means.dtype == np.float32
     volume = volumes.flow_stack(fields)
     np.testing.assert_allclose(means, reference.means(volume), rtol=1e-6)
-    mirrored = volumes.flip(volume, flow=True)
+    mirrored = volumes.flip(volume, signed=True)
     np.testing.assert_allclose(
         volumes.flip_means(means), reference.means(mirrored), rtol=1e-6, atol=2e-5
     )
@@ -126,7 +126,7 @@ def test_normalise_is_the_formula(dtype):
 def test_normalised_flow_flips_its_sign():
     fields = codes(2, 2, 4, 6)
     volume, means = volumes.flow_stack(fields)[None], volumes.field_means(fields)
-    flipped = volumes.flip(volume[0], flow=True)
+    flipped = volumes.flip(volume[0], signed=True)
     plain, mirrored = (
         volumes.normalise(torch.from_numpy(v)[None], torch.from_numpy(m)[None], (50.0,) * 4)
         for v, m in ((volume[0], means), (flipped, volumes.flip_means(means)))
