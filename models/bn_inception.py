@@ -38,7 +38,8 @@ _PUBLIC_HEADS = ("fc", "fc_action", "new_fc")
 class BNInception(nn.Module):
     """BN-Inception over (N, channels, H, W) float32; gives (N, classes) logits.
 
-    Three channels are R, G, B; other numbers are taken as they come.
+    Three channels are R, G, B; other numbers are taken as they come. So a file that tsn-pytorch
+    trained on differences of frames, which it has as B, G, R, doesn't carry over.
     """
 
     first_conv, head = "conv1_7x7_s2", "last_linear"

@@ -84,13 +84,27 @@ def inflate_first_conv(weight: torch.Tensor, channels: int) -> torch.Tensor:
     return weight.mean(1, keepdim=True).repeat(1, channels, 1, 1)
 
 
+def file_of(name: str, weights: str) -> Path | None:
+    """Give the file that ``weights`` means for a network; None for an address, or ``none``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file.
+    """
+    if weights == "none" or weights.startswith(("http://", "https://")):
+        return None
+    path = _pip_file(name) if weights == "imagenet" else Path(weights)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such weights file")
+    return path
+
+
 def _read(name: str, weights: str) -> dict[str, torch.Tensor]:
-    if weights.startswith(("http://", "https://")):
+    path = file_of(name, weights)
+    if path is None:
         state = torch.hub.load_state_dict_from_url(weights, map_location="cpu", weights_only=True)
     else:
-        path = _pip_file(name) if weights == "imagenet" else Path(weights)
-        if not path.is_file():
-            raise ValueError(f"{path}: no such weights file")
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:

@@ -57,7 +57,8 @@ class Weighted(nn.Module):
 class Attention(nn.Module):
     """Sum with weights that depend on what is seen (journal): A_k = softmax_k(w_att . R(T_k)).
 
-    R(T_k) is the snippet's feature. The paper gives no initial w_att; here 0: as the average.
+    R(T_k) is the snippet's feature, before dropout. The paper gives no initial w_att; here 0: as
+    the average.
     """
 
     def __init__(self, width: int) -> None:
@@ -101,12 +102,15 @@ class TSN(nn.Module):
 
     def forward(self, snippets: torch.Tensor) -> torch.Tensor:
         """Map snippets (N, K, C, H, W) to the segmental consensus (N, classes)."""
-        taken = []  # what the classifier takes: the features, in training after dropout
+        taken = []
         looks = isinstance(self.consensus, Attention)
         hook = lambda _, given: taken.extend(given)  # noqa: E731
-        with (
-            classifier_of(self.network).register_forward_pre_hook(hook) if looks else nullcontext()
-        ):
+        with self._behind_features().register_forward_pre_hook(hook) if looks else nullcontext():
             logits = self.network(snippets.flatten(0, 1)).unflatten(0, snippets.shape[:2])
-        features = taken[0].unflatten(0, snippets.shape[:2]) if looks else None
+        features = taken[-1].unflatten(0, snippets.shape[:2]) if looks else None
         return self.consensus(logits, features)
+
+    def _behind_features(self) -> nn.Module:
+        """Find what takes the features: the last dropout, so that they are whole, or the head."""
+        dropouts = [part for part in self.network.modules() if isinstance(part, nn.Dropout)]
+        return (dropouts or [classifier_of(self.network)])[-1]

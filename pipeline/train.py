@@ -7,9 +7,9 @@ one segment is Two-Stream's way). Validation takes the same consensus of as many
 testing averages the logits of all views (see :mod:`models.tsn`).
 
 A training that is killed goes on from its last checkpoint, and ends with the same bytes; what has
-been trained before, from the same frames or flow with the same params, is taken from the item store
-(see :mod:`pipeline.learning.checkpoints`). ``torchrun`` or ``engine.processes`` train on several
-GPUs.
+been trained before, from the same frames or flow and the same pre-trained file with the same
+params, is taken from the item store (see :mod:`pipeline.learning.checkpoints`). ``torchrun`` or
+``engine.processes`` train on several GPUs.
 
 The papers count iterations: ``epoch_batches`` says how many make an epoch. Two-Stream draws clips
 uniformly over classes (``sampling: class_uniform``); by default an epoch shows every clip once.
@@ -23,6 +23,8 @@ from pathlib import Path
 import torch
 
 from models import NORMALISATION, build
+from models.pretrained import file_of
+from pipeline.items import hash_of
 from pipeline.learning import checkpoints, dataset, devices, heads
 from pipeline.learning.interrupts import Interrupted
 from pipeline.learning.loading import one_line
@@ -74,13 +76,11 @@ def run(
         )  # fmt: skip
         return SnippetTask(network, stream.training, std, sizes)
 
+    pretrained = file_of(stream.network.name, stream.network.weights)
     told = {
-        **asdict(stream),
-        "datasets": datasets,
-        "lr": lr,
-        "seed": seed,
-        "engine": asdict(engine),
-    }
+        **asdict(stream), "datasets": datasets, "lr": lr, "seed": seed, "engine": asdict(engine),
+        "pretrained": pretrained and hash_of(pretrained),
+    }  # fmt: skip
     del told["testing"], told["engine"]["checkpoint_every"]
     about = {**told, "channels": channels, "std": std,
              "mean": clips.modality.fixed or "the mean of each field"}  # fmt: skip

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
+from models import build
+from pipeline import train
 from pipeline.learning.scores import read_scores
 from pipeline.learning.weights import read_weights
+from pipeline.params import load
 from pipeline.video import store
 from pipeline.videos import Video, write_videos
 
@@ -105,6 +109,25 @@ def test_stopped_and_started_again_it_ends_with_the_same_bytes(project, whole, s
     assert "spatial: goes on at epoch" in run(project)
     assert outs(project) == whole
     assert not list(project.glob(".items/train-spatial/[!.]*.pt"))
+
+
+def test_another_pretrained_file_in_the_same_place_is_another_start(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("PIPELINE_LOADERS", "0")
+    params = load(project / "params.yaml")
+    spatial = params.streams["spatial"]
+    once = replace(spatial, network=replace(spatial.network, weights="start.pth"),
+                   training=replace(spatial.training, epochs=1))  # fmt: skip
+    params = replace(params, streams=params.streams | {"pre": once})
+    made = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        network = build("resnet18", classes=9, channels=3, crop=32, dropout=0.0, weights="none")
+        torch.save(network.state_dict(), "start.pth")
+        train.run(Path("frames"), Path("pre.pt"), Path("pre.csv"), name="pre", params=params)
+        made.append(Path("pre.pt").read_bytes())
+        assert ("trained before" in capsys.readouterr().out) == (len(made) == 2)
+    assert made[0] == made[1] != made[2]
 
 
 def newest(folder):

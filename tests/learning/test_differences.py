@@ -6,14 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from models import NORMALISATION, build
 from models.pretrained import load_pretrained
 from pipeline.learning import augment, dataset, volumes
 from pipeline.learning.modalities import modality_of
-from pipeline.learning.scoring import score_views
-from pipeline.learning.tasks import SnippetTask
 from pipeline.params import load
 from pipeline.stream_params import Input, channels_of
 from pipeline.video import store
@@ -117,41 +114,6 @@ def test_resized_as_exact_numbers_are(size):
     assert found.dtype == np.int16 and found.shape == (size, size, 6)
     exact = augment.scaled_frame(volume.astype(np.float64), size, 1.0)
     assert np.abs(found - exact).max() <= 0.51 and found.min() < 0
-
-
-class Seeing(nn.Module):
-    """Keep what comes in."""
-
-    head, first_conv = "fc", "conv"
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.fc = nn.Conv2d(15, 2, 1), nn.Linear(2, 4)
-        self.seen = []
-
-    def forward(self, x):
-        self.seen.append(x.detach().clone())
-        return self.fc(self.conv(x).mean((2, 3)))
-
-
-def test_training_and_testing_feed_the_network_alike(folder):
-    """A clip that is one snippet, whole: both give the differences over the network's deviation.
-
-    tsn-pytorch normalised them in testing alone.
-    """
-    std = modality_of(STREAM, MEAN).divisors(STD)
-    network = Seeing()
-    trained = dataset.TrainingClips(folder, VIDEOS, STREAM, MEAN, seed=0)
-    snippets, offsets, label = (torch.as_tensor(value)[None] for value in trained[0, 0, 0])
-    SnippetTask(network, STREAM.training, std, (4,))(snippets, offsets, label)
-    views, offsets, label = viewed(folder)[0]
-    tested = [(torch.from_numpy(views), torch.from_numpy(offsets), label)]
-    list(score_views(network, tested, std=std))
-    in_training, in_testing = network.seen
-    assert in_training.shape == (1, 15, SIDE, SIDE)
-    assert torch.equal(in_training, in_testing)
-    expected = by_hand(frames_of(folder, "exact"), 0) / np.tile(STD, LENGTH)
-    np.testing.assert_allclose(in_testing[0].permute(1, 2, 0).cpu(), expected, rtol=1e-6)
 
 
 def test_what_other_channels_are_divided_by():

@@ -103,9 +103,9 @@ def test_one_segment_is_the_network(kind):
 
 @pytest.mark.parametrize("name", NORMALISATION)
 def test_attention_sees_what_every_networks_classifier_takes(name):
-    """The classifier's answer to the features is the snippets' logits."""
+    """The classifier's answer to the features is the snippets' logits, and whole."""
     torch.manual_seed(0)
-    shared = build(name, classes=5, channels=3, crop=48, dropout=0.0, weights="none").eval()
+    shared = build(name, classes=5, channels=3, crop=48, dropout=0.9, weights="none").eval()
     model, seen = TSN(shared, consensus="attention", segments=2), []
     model.consensus.register_forward_pre_hook(lambda _, given: seen.extend(given))
     with torch.no_grad():
@@ -113,7 +113,12 @@ def test_attention_sees_what_every_networks_classifier_takes(name):
         logits, features = seen
         assert features.shape == (1, 2, *model.consensus.w_att.shape)
         torch.testing.assert_close(classifier_of(shared)(features), logits)
-    assert not classifier_of(shared)._forward_pre_hooks
+        last = [part for part in shared.modules() if isinstance(part, nn.Dropout)][-1]
+        last.train()
+        seen.clear()
+        model(torch.randn(1, 2, 3, 48, 48))
+        assert (seen[1] == 0).float().mean() < 0.8  # dropout takes 0.9
+    assert not any(part._forward_pre_hooks for part in shared.modules())
 
 
 @pytest.mark.parametrize(("kind", "own"), [("average", 0), ("weighted", 3), ("attention", 48)])
