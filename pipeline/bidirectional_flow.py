@@ -12,8 +12,8 @@ from pathlib import Path
 
 import cv2
 
-from pipeline import items
 from pipeline.flow_jobs import codes, jobs_of, made_by, with_backend
+from pipeline.jobs import Excluded, refuse_too_many, run_jobs
 from pipeline.out_folder import out_folder
 from pipeline.params import BidirectionalFlow, Flow, Limits, load
 from pipeline.parent import end_with_dvc
@@ -38,7 +38,7 @@ def both_ways(
         store.StoredVideo(flow_folder, video_id, store.FLOW) as flow,
     ):
         if len(flow) != len(frames) - 1:
-            raise items.Excluded(f"got {len(flow)} fields, expected {len(frames) - 1}")
+            raise Excluded(f"got {len(flow)} fields, expected {len(frames) - 1}")
         backward = alive(codes(frames, params, backward=True))
         pairs = zip(map(flow.jpegs, range(len(flow))), backward, strict=True)
         return store.write_video(
@@ -64,9 +64,9 @@ def run(
     jobs = jobs_of(videos, frames, flow, settings=asdict(params), arguments=(params,),
                    version=version)  # fmt: skip
     with out_folder(out) as folder:
-        done = items.run_jobs("bidirectional_flow", both_ways, jobs, folder, limits)
+        done = run_jobs("bidirectional_flow", both_ways, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
-    items.refuse_too_many(out, done, limits)
+    refuse_too_many(out, done, limits)
 
 
 def main() -> None:

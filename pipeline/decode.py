@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline import items
+from pipeline.jobs import Excluded, Job, refuse_too_many, run_jobs
 from pipeline.out_folder import out_folder
 from pipeline.params import Decode, Limits, load
 from pipeline.parent import end_with_dvc
@@ -65,9 +65,9 @@ def decode_video(
             store=params.store, quality=params.jpeg_quality, made_by=made_by,
         )  # fmt: skip
     except (media.MediaError, store.StoreError) as error:
-        raise items.Excluded(str(error)) from None
+        raise Excluded(str(error)) from None
     if count < 2:
-        raise items.Excluded(f"{count} frame, at least 2 are needed for a displacement field")
+        raise Excluded(f"{count} frame, at least 2 are needed for a displacement field")
     return count
 
 
@@ -82,7 +82,7 @@ def run(
         f"ffmpeg {media.ffmpeg_version()}, cv {cv2.__version__}"
     )
     jobs = [
-        items.Job(
+        Job(
             video_id=video.video_id,
             source=Path(video.path),
             key={"sha256": video.sha256, "params": vars(params), "version": version},
@@ -92,9 +92,9 @@ def run(
         if video.status == "ok"
     ]
     with out_folder(out) as folder:
-        done = items.run_jobs("decode", decode_video, jobs, folder, limits)
+        done = run_jobs("decode", decode_video, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
-    items.refuse_too_many(out, done, limits)
+    refuse_too_many(out, done, limits)
 
 
 def main() -> None:

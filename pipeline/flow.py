@@ -15,6 +15,7 @@ import cv2
 
 from pipeline import items
 from pipeline.flow_jobs import codes, made_by, with_backend
+from pipeline.jobs import Excluded, Job, refuse_too_many, run_jobs
 from pipeline.out_folder import out_folder
 from pipeline.params import Flow, Limits, load
 from pipeline.parent import end_with_dvc
@@ -63,7 +64,7 @@ def given_flow(
                 store=params.store, quality=params.jpeg_quality, made_by=told,
             )  # fmt: skip
     except store.StoreError as error:
-        raise items.Excluded(str(error)) from None
+        raise Excluded(str(error)) from None
 
 
 def run(frames: Path, out: Path, params: Flow, limits: Limits) -> None:
@@ -82,7 +83,7 @@ def run(frames: Path, out: Path, params: Flow, limits: Limits) -> None:
         stored = [store.stored_path(frames, video.video_id) for video in usable]
         sources = [(frames, items.hash_of(path)) for path in stored]
     jobs = [
-        items.Job(
+        Job(
             video_id=video.video_id,
             source=Path(video.path),
             key={"sha256": sha256, "params": asdict(params), "version": version},
@@ -91,9 +92,9 @@ def run(frames: Path, out: Path, params: Flow, limits: Limits) -> None:
         for video, (source, sha256) in zip(usable, sources, strict=True)
     ]
     with out_folder(out) as folder:
-        done = items.run_jobs("flow", make, jobs, folder, limits)
+        done = run_jobs("flow", make, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
-    items.refuse_too_many(out, done, limits)
+    refuse_too_many(out, done, limits)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import items, workers
+from pipeline.jobs import Job
 from pipeline.params import Flow
 from pipeline.video import store, tvl1
 from pipeline.videos import Video
@@ -67,7 +68,7 @@ def jobs_of(
     settings: dict,
     arguments: tuple,
     version: str,
-) -> list[items.Job]:
+) -> list[Job]:
     """List the work on the usable videos for a stage that reads their frames and their flow.
 
     Its function is called with ``(frames, flow, hashes, *arguments, version)`` after the folder and
@@ -79,7 +80,7 @@ def jobs_of(
             stored = [store.stored_path(folder, video.video_id) for folder in (frames, flow)]
             hashes = [items.hash_of(path) for path in stored]
             jobs.append(
-                items.Job(
+                Job(
                     video_id=video.video_id,
                     source=Path(video.path),
                     key={"sha256": hashes, "params": settings, "version": version},

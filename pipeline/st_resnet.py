@@ -91,12 +91,11 @@ def run(
         torch.manual_seed(seed)
         return ClipTask(make_network(how.time_pool), how, seen)
 
-    told = {
-        "phase": asdict(how), "crop": section.crop, "dropout": section.dropout, "lr": lr,
-        "seed": seed, "engine": asdict(engine),
+    about |= {
+        "phase": asdict(how), "time_pool": how.time_pool, "crop": section.crop,
+        "dropout": section.dropout, "lr": lr, "seed": seed, "engine": asdict(engine),
     }  # fmt: skip
-    del told["engine"]["checkpoint_every"]
-    about |= told | {"time_pool": how.time_pool}
+    del about["engine"]["checkpoint_every"]
     key = {
         "data": [checkpoints.fingerprint(folder) for folder in sources],
         "starts": [hashlib.sha256(path.read_bytes()).hexdigest() for path in starts],

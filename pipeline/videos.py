@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 
 from pipeline import SUBSETS
-from pipeline.items import Done
+from pipeline.jobs import Done
 from pipeline.whole_file import whole_file
 
 STATUSES = ("ok", "missing", "excluded")

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pipeline import items
 from pipeline.flow_jobs import jobs_of, made_by, with_backend
+from pipeline.jobs import refuse_too_many, run_jobs
 from pipeline.out_folder import out_folder
 from pipeline.params import Flow, Limits, WarpedFlow, load
 from pipeline.parent import end_with_dvc
@@ -138,9 +138,9 @@ def run(
     jobs = jobs_of(videos, frames, flow, settings=settings, arguments=(params, warped),
                    version=version)  # fmt: skip
     with out_folder(out) as folder:
-        done = items.run_jobs("warped_flow", warp_video, jobs, folder, limits)
+        done = run_jobs("warped_flow", warp_video, jobs, folder, limits)
         write_videos(folder / "videos.csv", [with_result(video, done) for video in videos])
-    items.refuse_too_many(out, done, limits)
+    refuse_too_many(out, done, limits)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import items
+from pipeline.jobs import Done, Excluded, Job, _make_item, refuse_too_many, run_jobs
 from pipeline.out_folder import out_folder
 from pipeline.params import Limits
 
@@ -24,7 +25,7 @@ def write_text(folder, video_id, text, log):
         file.write(text + "\n")
     (folder / f"{video_id}.h5").write_text("half")
     if text == "bad":
-        raise items.Excluded("not good")
+        raise Excluded("not good")
     if text == "crash":
         raise ZeroDivisionError("a bug")
     if text == "full":
@@ -55,7 +56,7 @@ def stage(tmp_path, monkeypatch):
     def run(texts: dict, setting=1, out="out", limits=LIMITS):
         log.write_text("")
         jobs = [
-            items.Job(
+            Job(
                 video_id=name,
                 source=Path(text),
                 key={"t": text, "s": setting},
@@ -63,7 +64,7 @@ def stage(tmp_path, monkeypatch):
             )
             for name, text in texts.items()
         ]
-        done = items.run_jobs("work", write_text, jobs, tmp_path / out, limits)
+        done = run_jobs("work", write_text, jobs, tmp_path / out, limits)
         return done, log.read_text().split()
 
     return run
@@ -77,7 +78,7 @@ def test_only_what_is_new_is_computed(stage, tmp_path):
     done, worked = stage({"renamed": "one"}, out="o4")
     assert worked == []
     assert (tmp_path / "o4/renamed.h5").read_text() == "one"
-    assert done["renamed"] == items.Done(Path("one"), 3, "", True)
+    assert done["renamed"] == Done(Path("one"), 3, "", True)
     assert stage({"a": "one"}, setting=2, out="o5")[1] == ["one"]
     assert stage({"a": "one"}, setting=1, out="o6")[1] == []
 
@@ -91,7 +92,7 @@ def test_results_are_links(stage, tmp_path):
 
 def test_an_exclusion_is_an_answer_too(stage, tmp_path):
     done, worked = stage({"a": "bad", "b": "two"})
-    assert done["a"] == items.Done(Path("bad"), 0, "not good", False)
+    assert done["a"] == Done(Path("bad"), 0, "not good", False)
     assert sorted(worked) == ["bad", "two"]
     done, worked = stage({"a": "bad"}, out="again")
     assert (done["a"].reason, done["a"].reused, worked) == ("not good", True, [])
@@ -148,8 +149,8 @@ def test_too_many_exclusions_are_an_error_and_lose_nothing(stage):
     limits = Limits(stalled_seconds=60.0, max_excluded=0.6, max_untaught=0.0)
     said = r"^2 of 3 videos are excluded, .*; the first: bad: not good; all of them: o/videos\.csv$"
     with pytest.raises(RuntimeError, match=said):
-        items.refuse_too_many(Path("o"), done, limits)
-    items.refuse_too_many(Path("o"), done, replace(limits, max_excluded=0.7, max_untaught=0.0))
+        refuse_too_many(Path("o"), done, limits)
+    refuse_too_many(Path("o"), done, replace(limits, max_excluded=0.7, max_untaught=0.0))
     done, worked = stage(texts, out="again")
     assert worked == []
     assert [one.reason for one in done.values()] == ["", "not good", "not good"]
@@ -158,10 +159,10 @@ def test_too_many_exclusions_are_an_error_and_lose_nothing(stage):
 def run_beside(folder, log):
     os.chdir(folder)
     jobs = [
-        items.Job(video_id=str(n), source=Path(f"{n}"), key={"n": n}, arguments=(f"text{n}", log))
+        Job(video_id=str(n), source=Path(f"{n}"), key={"n": n}, arguments=(f"text{n}", log))
         for n in range(12)
     ]
-    items.run_jobs("work", write_text, jobs, folder / "out", LIMITS)
+    run_jobs("work", write_text, jobs, folder / "out", LIMITS)
 
 
 def test_two_runs_at_once_share_the_work(tmp_path):
@@ -199,11 +200,11 @@ def write_late(folder, video_id, go_on):
 
 def run_late(folder, kind):
     os.chdir(folder)
-    job = items.Job(video_id="v", source=Path("v"), key={"late": 1}, arguments=(folder / "go_on",))
+    job = Job(video_id="v", source=Path("v"), key={"late": 1}, arguments=(folder / "go_on",))
     try:
         with out_folder(Path("out")) as out:
             if kind == "links":
-                items.run_jobs("work", write_late, [job], out, LIMITS)
+                run_jobs("work", write_late, [job], out, LIMITS)
             else:
                 write_late(folder / ".items/work/x", "v", folder / "go_on")
             (out / "videos.csv").write_text("late")
@@ -233,7 +234,7 @@ def test_a_run_left_over_writes_nothing_into_another_runs_folder(tmp_path, capfd
 
 
 def make_late(item, go_on):
-    items._make_item(write_late, item, "v", (go_on,))
+    _make_item(write_late, item, "v", (go_on,))
 
 
 def test_a_worker_left_over_harms_no_item(tmp_path):
@@ -250,7 +251,7 @@ def test_a_worker_left_over_harms_no_item(tmp_path):
         if cleared:
             items._remove_half_made(store)
         (tmp_path / "other").touch()
-        items._make_item(write_late, store / "key", "v", (tmp_path / "other",))
+        _make_item(write_late, store / "key", "v", (tmp_path / "other",))
         (store / "key/v.h5").write_text("whole")
         (tmp_path / "go_on").touch()
         worker.join()
@@ -267,7 +268,7 @@ def test_hdf5s_report_of_a_full_disk_is_told_in_a_line(tmp_path):
         raise RuntimeError("Can't close (failed:\n, filename = '/v.h5', errno = 28, error = 'x'")
 
     with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: '/v.h5'$"):
-        items._make_item(fail, tmp_path / "key", "v", ())
+        _make_item(fail, tmp_path / "key", "v", ())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -292,8 +293,8 @@ def test_equal_videos_are_computed_once(stage, tmp_path):
 def test_folders_are_linked_file_by_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIPELINE_WORKERS", "1")
-    job = items.Job(video_id="v", source=Path("v"), key={}, arguments=(0,))
-    items.run_jobs("folders", write_folder, [job], tmp_path / "out", LIMITS)
+    job = Job(video_id="v", source=Path("v"), key={}, arguments=(0,))
+    run_jobs("folders", write_folder, [job], tmp_path / "out", LIMITS)
     names = sorted(path.name for path in (tmp_path / "out/v").iterdir())
     assert names == ["img_00001.jpg", "img_00002.jpg", "img_00003.jpg"]
 

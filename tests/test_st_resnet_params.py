@@ -72,6 +72,10 @@ AT = "st_resnet__joint__"
             {f"{AT}stage1__milestones": [9]},
             "joint.stage1.milestones: got [9.0], expected epochs in",
         ),
+        (
+            {f"{AT}checkpointing": True, "engine__compile": True},
+            "st_resnet.joint.checkpointing: got true with engine.compile, expected one of them",
+        ),
         ({f"{AT}stage1__passes": 99}, "joint.stage1.passes: got 99, expected at most the clips of"),
         (
             {f"{AT}stage2__patience": 2},

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.items import Done
+from pipeline.jobs import Done
 from pipeline.videos import Video, VideosError, read_videos, video_ids, with_result, write_videos
 
 VIDEO = Video(

@@ -92,7 +92,7 @@ class Fit:
         if engine.compile:
             task.model.compile()
         if self.place.world > 1:
-            self.model = DistributedDataParallel(task)
+            self.model = DistributedDataParallel(task, gradient_as_bucket_view=True)
         self.iteration, self.rows, self.rates, self.best = 0, [], [], None
         self.totals = torch.zeros(3, dtype=torch.float64, device=self.place.device)
 

@@ -281,7 +281,8 @@ def test_real_frames_agree_with_opencv():
     assert np.median(codes_near) >= 0.995
 
 
-@pytest.mark.parametrize("processor", ["", "x86-64-v3"])  # this one, and one without AVX-512
+# One without AVX-512, and this one.
+@pytest.mark.parametrize("processor", ["x86-64-v3", pytest.param("", marks=pytest.mark.slow)])
 def test_freshly_compiled_and_loaded_code_give_the_same_bytes(tmp_path, processor):
     """Code that numba compiles and code that it loads from disk once rounded differently."""
     if processor and platform.machine() != "x86_64":
