@@ -39,11 +39,13 @@ def run(
     *,
     weights: list[float] | None,
     weighted_of: str,
-    svm_c: float,
+    svm_c: float | None,
     fit_on: str,
     group_pattern: str,
 ) -> None:
-    """Fuse scores and write what came of it; without ``weights``, find them by the subset val.
+    """Fuse scores and write what came of it.
+
+    Without ``weights``, find them by the subset val; without ``svm_c``, fit no SVM.
 
     Raises
     ------
@@ -66,7 +68,7 @@ def run(
             f"weights: got {weights}, expected one from 0 for each of {len(streams)} score files, "
             "not all 0"
         )
-    if not (math.isfinite(svm_c) and svm_c >= 0):
+    if svm_c is not None and not (math.isfinite(svm_c) and svm_c >= 0):
         raise ScoresError(f"svm_c: got {svm_c}, expected a number above 0, or 0 to have it chosen")
     streams = join(streams)
     test = streams[0].subset == "test"
@@ -76,7 +78,9 @@ def run(
         weights = search(streams, weighted_of)
         told = ", ".join(f"{n} {w:g}" for n, w in zip(names, weights, strict=True))
         print(f"weighted: {told}, the best on {(streams[0].subset == 'val').sum()} val clips")
-    fitted = svm.fit(streams, svm_c, fit_on=fit_on, group_pattern=group_pattern)
+    fitted = "fuse.svm is false"
+    if svm_c is not None:
+        fitted = svm.fit(streams, svm_c, fit_on=fit_on, group_pattern=group_pattern)
     answers: dict[str, np.ndarray | None] = {
         "average": average(streams),
         "weighted": weighted(streams, weights, weighted_of),
@@ -188,7 +192,7 @@ def main() -> None:
             streams,
             weights=_weights(args, params, streams),
             weighted_of=args.weighted_of or params.weighted_of,
-            svm_c=params.svm_c if args.svm_c is None else args.svm_c,
+            svm_c=(params.svm_c if params.svm else None) if args.svm_c is None else args.svm_c,
             fit_on=args.fit_on or (params.fit_on if params else "train"),
             group_pattern=(params.group_pattern if params else "")
             if args.group_pattern is None

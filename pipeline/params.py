@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline import SUBSETS
 from pipeline.st_resnet_params import STResNetParams, check_st_resnet
 from pipeline.stream_params import Optimisation, Stream, check_stream
 from pipeline.strict import (
@@ -164,9 +165,15 @@ class Fuse:
     weights: dict[str, NonNegative]
     search_weights: bool
     weighted_of: Literal["logits", "probs"]
+    svm: bool
     svm_c: NonNegative
     fit_on: Literal["train", "val"]
     group_pattern: str
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The subsets whose clips are scored: only the SVM asks for those of training."""
+        return SUBSETS if self.svm else tuple(one for one in SUBSETS if one != "train")
 
     def __post_init__(self) -> None:
         """Check that there is something to fuse."""
@@ -221,7 +228,7 @@ class Params:
                 "given flow goes forward alone"
             )
         self._check_datasets()
-        held_out = {"fit_on val": self.fuse.fit_on == "val",
+        held_out = {"fit_on val": self.fuse.svm and self.fuse.fit_on == "val",
                     "search_weights": self.fuse.search_weights}  # fmt: skip
         for what, asked in held_out.items():
             self._check_validation("fuse", what, asked)

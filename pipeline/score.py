@@ -1,9 +1,9 @@
-"""Stage ``score@STREAM``: a trained network's answers on the train, val and test clips.
+"""Stage ``score@STREAM``: a trained network's answers on the clips of a dataset.
 
 Reads the stream's stored frames or flow and its weights; writes a score file (see
 :mod:`pipeline.learning.scores`): the means of the logits and of the softmax over all views of a
 clip, by default 25 equally spaced snippets times 10 crops (Two-Stream section 5, TSN section 3.3).
-The training clips are scored as well: the SVM of the stage ``fuse`` is fitted on them.
+The training clips are scored as well where the stage ``fuse`` fits its SVM on them (``fuse.svm``).
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pipeline.stream_params import channels_of
 
 
 def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) -> None:
-    """Score all usable clips of ``source`` with one stream's weights.
+    """Score the usable clips of ``source`` with one stream's weights.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) ->
     """
     stream = params.streams[name]
     listed, classes = read_heads(source, (params.dataset.name,))
-    videos = [video for video in listed if video.status == "ok"]
+    videos = [v for v in listed if v.status == "ok" and v.subset in params.fuse.scored]
     if not videos:
         raise ValueError(
             f"{source}/videos.csv: got no usable clip of the dataset {params.dataset.name}, "

@@ -1,4 +1,4 @@
-"""Stage ``st_resnet_score@NAME``: a joined network's answers on the train, val and test clips.
+"""Stage ``st_resnet_score@NAME``: a joined network's answers on the clips of a dataset.
 
 Reads the stored frames and flow and the weights of the second phase; writes a score file like any
 stream's (see :mod:`pipeline.learning.scores`), so that ``fuse`` takes it. The logits are averaged
@@ -25,7 +25,7 @@ from pipeline.parent import end_with_dvc
 
 
 def run(frames: Path, flow: Path, weights: Path, out: Path, *, name: str, params: Params) -> None:
-    """Score all clips that have both frames and flow.
+    """Score the clips that have both frames and flow, those of training where ``fuse.svm`` says so.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def run(frames: Path, flow: Path, weights: Path, out: Path, *, name: str, params
     """
     testing = params.st_resnet[name].testing
     listed, heads = read_heads(frames, (params.dataset.name,))
-    videos = paired(listed, flow)
+    videos = [v for v in paired(listed, flow) if v.subset in params.fuse.scored]
     if not videos:
         raise ValueError(f"{frames}, {flow}: got no usable clip, expected some to score")
     kept = read_weights(weights)

@@ -217,6 +217,16 @@ def test_no_training_clips_no_svm(tmp_path, capsys):
     assert "svm: not fitted: the scores hold train clips of 0 classes" in capsys.readouterr().out
 
 
+def test_params_without_an_svm_fit_none(folder, monkeypatch, capsys):
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (folder / "params.yaml").write_text(params.replace("  svm: true ", "  svm: false"))
+    call(monkeypatch, "out", "scores")
+    assert results(folder / "out")["fusion"]["svm"] is None
+    assert "svm: not fitted: fuse.svm is false" in capsys.readouterr().out
+    call(monkeypatch, "out", "scores", "--svm-c", 1)  # asked for by name
+    assert results(folder / "out")["fusion"]["svm"]["videos"] > 0
+
+
 def test_a_run_without_an_svm_removes_the_last_ones(tmp_path):
     for train, files in ((True, OUTS), (False, OUTS[:3])):
         streams = [make("rgb", train=train)]

@@ -72,7 +72,7 @@ def test_two_iterations_and_one_view(tmp_path, monkeypatch, sources, stream):
     source = sources / stream.source
     monkeypatch.chdir(tmp_path)
     shipped = PRESETS["tsn_ucf101"]  # it computes warped flow
-    fuse = replace(shipped.fuse, streams=("one",), weights={"one": 1.0})
+    fuse = replace(shipped.fuse, streams=("one",), weights={"one": 1.0}, svm=True)
     params = replace(
         shipped,
         dataset=replace(shipped.dataset, name="main"),
@@ -86,3 +86,9 @@ def test_two_iterations_and_one_view(tmp_path, monkeypatch, sources, stream):
     score.run(source, tmp_path / "w.pt", tmp_path / "one.h5", name="one", params=params)
     with h5py.File(tmp_path / "one.h5") as file:
         assert file["logits"].shape == (4, 2) and np.isfinite(file["logits"][:]).all()
+        whole = file["logits"][:]
+    params = replace(params, fuse=replace(fuse, svm=False))  # no training clip is scored
+    score.run(source, tmp_path / "w.pt", tmp_path / "one.h5", name="one", params=params)
+    with h5py.File(tmp_path / "one.h5") as file:
+        assert file["subset"].asstr()[:].tolist() == ["test"] * 2
+        np.testing.assert_allclose(file["logits"][:], whole[1::2], rtol=1e-5, atol=1e-6)
