@@ -23,8 +23,8 @@ NO_MOTION = 127.5
 Snippet = tuple[np.ndarray, np.ndarray]
 
 
-class Rgb:
-    """Single frames.
+class Modality:
+    """What a snippet is read from, and how.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ class Rgb:
         The offsets, where they are the same for all snippets; else each field's mean is.
     """
 
-    signed = False
-    names = store.FRAMES
+    signed: bool
+    names: tuple[str, ...]
 
     def __init__(self, seen: Input, channels: int, mean: tuple[float, ...]) -> None:
         self.seen, self.channels = seen, channels
@@ -55,18 +55,36 @@ class Rgb:
     @property
     def span(self) -> int:
         """S: how many neighbouring frames or fields a snippet lies in."""
-        return 1
+        raise NotImplementedError
 
     def subtracted(self, mean: tuple[float, ...]) -> tuple[float, ...] | None:
         """Give ``fixed``, from the network's mean."""
-        return mean
+        raise NotImplementedError
 
     def divisors(self, std: tuple[float, ...]) -> tuple[float, ...]:
         """Give what each channel is divided by, from the network's R, G and B."""
-        return std * self.seen.length
+        raise NotImplementedError
 
     def snippet(self, video: store.StoredVideo, start: int) -> Snippet:
         """Read one snippet: its codes (H, W, C) uint8 or int16, and its offsets (C,) float32."""
+        raise NotImplementedError
+
+
+class Rgb(Modality):
+    """Single frames, less the network's mean."""
+
+    signed, names, span = False, store.FRAMES, 1
+
+    def subtracted(self, mean: tuple[float, ...]) -> tuple[float, ...]:
+        """Subtract the network's mean."""
+        return mean
+
+    def divisors(self, std: tuple[float, ...]) -> tuple[float, ...]:
+        """Divide by the network's, for each of L pictures."""
+        return std * self.seen.length
+
+    def snippet(self, video: store.StoredVideo, start: int) -> Snippet:
+        """Read one frame: uint8."""
         return video.read(start), self.offsets
 
 
@@ -88,11 +106,10 @@ class RgbDifference(Rgb):
         return volumes.difference_stack(video.read_many(wanted)), self.offsets
 
 
-class Flow(Rgb):
+class Flow(Modality):
     """A stack of L fields, plain or warped."""
 
-    signed = True
-    names = store.FLOW
+    signed, names = True, store.FLOW
 
     @property
     def span(self) -> int:
@@ -164,7 +181,7 @@ _MODALITIES = {
 }
 
 
-def modality_of(stream: Stream, mean: tuple[float, ...]) -> Rgb:
+def modality_of(stream: Stream, mean: tuple[float, ...]) -> Modality:
     """Give a stream's modality; ``mean`` is its network's, of R, G and B in 0-255."""
     kind = _MODALITIES[stream.source, stream.input.kind]
     return kind(stream.input, channels_of(stream), mean)
