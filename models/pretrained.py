@@ -84,8 +84,10 @@ def inflate_first_conv(weight: torch.Tensor, channels: int) -> torch.Tensor:
     return weight.mean(1, keepdim=True).repeat(1, channels, 1, 1)
 
 
-def file_of(name: str, weights: str) -> Path | None:
+def file_of(name: str, weights: str, folder: Path = Path()) -> Path | None:
     """Give the file that ``weights`` means for a network; None for an address, or ``none``.
+
+    A path that isn't absolute starts in ``folder``.
 
     Raises
     ------
@@ -94,7 +96,7 @@ def file_of(name: str, weights: str) -> Path | None:
     """
     if weights == "none" or weights.startswith(("http://", "https://")):
         return None
-    path = _pip_file(name) if weights == "imagenet" else Path(weights)
+    path = _pip_file(name) if weights == "imagenet" else folder / weights
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file")
     return path

@@ -16,13 +16,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.jobs import Excluded, Job, refuse_too_many, run_jobs
+from pipeline.jobs import Excluded, Job, refuse_too_many, run_jobs, with_result
 from pipeline.out_folder import out_folder
 from pipeline.params import Decode, Limits, load
 from pipeline.parent import end_with_dvc
 from pipeline.stalls import alive
 from pipeline.video import media, store
-from pipeline.videos import read_videos, with_result, write_videos
+from pipeline.videos import read_videos, write_videos
 
 
 def pictures_of(

@@ -21,7 +21,7 @@ from torch import nn
 from models import fold_bn
 from pipeline.learning import joined
 from pipeline.learning.loading import one_line
-from pipeline.learning.weights import Weights, network_of, read_weights
+from pipeline.learning.weights import Weights, read_weights, stream_network
 from pipeline.whole_file import whole_file
 
 _TOLERANCE = 1e-3  # of the largest logit: what another order of sums may do
@@ -51,10 +51,10 @@ class _Prediction(nn.Module):
         return self.network.predict(rgb, flow)
 
 
-def _of_stream(kept: Weights) -> tuple[nn.Module, dict[str, tuple[int, ...]]]:
+def _of_stream(path: Path, kept: Weights) -> tuple[nn.Module, dict[str, tuple[int, ...]]]:
     about = kept.about
     crop, channels = about["input"]["crop"], about["channels"]
-    network = network_of(kept, about["network"]["name"], channels=channels, crop=crop)
+    network = stream_network(path, kept, about["network"]["name"], channels=channels, crop=crop)
     model = _OwnHead(fold_bn(network.eval()), len(kept.classes))
     return model, {"volume": (channels, crop, crop)}
 
@@ -63,7 +63,7 @@ def _of_joined(
     path: Path, kept: Weights, frames: int
 ) -> tuple[nn.Module, dict[str, tuple[int, ...]]]:
     about = kept.about
-    network = joined.network_of(path, kept, time_pool=about["time_pool"])
+    network = joined.joined_network(path, kept, time_pool=about["time_pool"])
     crop, length = about["crop"], about["seen"]["length"]
     shapes = {"rgb": (frames, 3, crop, crop), "flow": (frames, 2 * length, crop, crop)}
     return _Prediction(network), shapes
@@ -95,10 +95,13 @@ def run(weights: Path, out: Path, *, frames: int = 25) -> float:
     onnx, onnxruntime = _packages()
     kept = read_weights(weights)
     try:
-        of = _of_joined(weights, kept, frames) if joined.is_joined(kept) else _of_stream(kept)
+        if joined.is_joined(kept):
+            model, shapes = _of_joined(weights, kept, frames)
+        else:
+            model, shapes = _of_stream(weights, kept)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{weights}: can't be made a network of: {error!r}") from None
-    model, shapes = of[0].eval(), of[1]
+    model.eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as scratch, torch.inference_mode():
         _export(model, shapes, scratch)

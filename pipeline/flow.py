@@ -15,13 +15,13 @@ import cv2
 
 from pipeline import items
 from pipeline.flow_jobs import codes, made_by, with_backend
-from pipeline.jobs import Excluded, Job, refuse_too_many, run_jobs
+from pipeline.jobs import Excluded, Job, refuse_too_many, run_jobs, with_result
 from pipeline.out_folder import out_folder
 from pipeline.params import Flow, Limits, load
 from pipeline.parent import end_with_dvc
 from pipeline.stalls import alive
 from pipeline.video import store, tvl1
-from pipeline.videos import read_videos, with_result, write_videos
+from pipeline.videos import read_videos, write_videos
 
 
 def flow_video(

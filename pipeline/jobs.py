@@ -8,9 +8,9 @@ still writes ends in an item or in an out folder that another run made: see
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import workers
@@ -18,6 +18,7 @@ from pipeline.items import digest, locked, note_used
 from pipeline.out_folder import link, plainly
 from pipeline.params import Limits
 from pipeline.progress import progress, ticking
+from pipeline.videos import Video
 
 
 class Excluded(Exception):
@@ -163,6 +164,19 @@ def refuse_too_many(out: Path, result: dict[str, Done], limits: Limits) -> None:
             f"{limits.max_excluded:g} of them; the first: {excluded[0].source}: "
             f"{excluded[0].reason}; all of them: {out}/videos.csv"
         )
+
+
+def with_result(video: Video, done: Mapping[str, Done]) -> Video:
+    """Put down on a row what came of the work on that video; ``done`` is by ``video_id``.
+
+    A row of a video that nothing was done for stays as it is.
+    """
+    if video.video_id not in done:
+        return video
+    result = done[video.video_id]
+    if result.reason:
+        return replace(video, status="excluded", reason=result.reason, frames=0)
+    return replace(video, frames=result.frames)
 
 
 def _absolute(job: Job) -> tuple:

@@ -17,7 +17,7 @@ from pipeline.learning import dataset, devices
 from pipeline.learning.heads import check_same, read_heads
 from pipeline.learning.loading import loader, one_line
 from pipeline.learning.scoring import score_views, write_answers
-from pipeline.learning.weights import network_of, read_weights
+from pipeline.learning.weights import read_weights, stream_network
 from pipeline.params import Params, ParamsError, load
 from pipeline.parent import end_with_dvc
 from pipeline.stream_params import channels_of
@@ -36,19 +36,13 @@ def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) ->
     videos = [v for v in listed if v.status == "ok" and v.subset in params.fuse.scored]
     if not videos:
         raise ValueError(
-            f"{source}/videos.csv: got no usable clip of the dataset {params.dataset.name}, "
-            f"expected some to score"
+            f"{source}/videos.csv: got no usable clip of the dataset {params.dataset.name} in "
+            f"{', '.join(params.fuse.scored)}, expected some to score"
         )
     kept = read_weights(weights)
     check_same(weights, kept, classes, source)
-    channels = channels_of(stream)
-    try:
-        network = network_of(kept, stream.network.name, channels=channels, crop=stream.input.crop)
-    except (RuntimeError, TypeError, AttributeError):
-        raise ValueError(
-            f"{weights}: got weights of another network or input, expected {stream.network.name} "
-            f"over {channels} channels"
-        ) from None
+    network = stream_network(weights, kept, stream.network.name, channels=channels_of(stream),
+                             crop=stream.input.crop)  # fmt: skip
     mean, std = NORMALISATION[stream.network.name]
     clips = dataset.TestingClips(
         source, videos, stream, mean, snippets=stream.testing.frames, crops=stream.testing.crops,

@@ -16,7 +16,7 @@ from pipeline.learning import devices
 from pipeline.learning.clip_task import score_clips
 from pipeline.learning.clips import Seen, TestingJointClips, paired
 from pipeline.learning.heads import check_same, read_heads
-from pipeline.learning.joined import network_of
+from pipeline.learning.joined import joined_network
 from pipeline.learning.loading import loader, one_line
 from pipeline.learning.scoring import write_answers
 from pipeline.learning.weights import read_weights
@@ -36,10 +36,11 @@ def run(frames: Path, flow: Path, weights: Path, out: Path, *, name: str, params
     listed, heads = read_heads(frames, (params.dataset.name,))
     videos = [v for v in paired(listed, flow) if v.subset in params.fuse.scored]
     if not videos:
-        raise ValueError(f"{frames}, {flow}: got no usable clip, expected some to score")
+        raise ValueError(f"{frames}, {flow}: got no usable clip in "
+                         f"{', '.join(params.fuse.scored)}, expected some to score")  # fmt: skip
     kept = read_weights(weights)
     check_same(weights, kept, heads, frames)
-    network = network_of(weights, kept, time_pool=kept.about.get("time_pool"))
+    network = joined_network(weights, kept, time_pool=kept.about.get("time_pool"))
     seen, crop = Seen(**kept.about["seen"]), kept.about["crop"]
     clips = TestingJointClips(frames, flow, videos, seen, crop, testing=testing)
 

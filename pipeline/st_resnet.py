@@ -27,7 +27,7 @@ from pipeline.learning.clip_task import ClipTask
 from pipeline.learning.clips import Seen, TrainingJointClips, ValidationJointClips, paired
 from pipeline.learning.heads import check_same, check_taught, read_heads
 from pipeline.learning.interrupts import Interrupted
-from pipeline.learning.joined import SHAPE, check_joined, is_joined, network_of
+from pipeline.learning.joined import SHAPE, check_joined, is_joined, joined_network
 from pipeline.learning.loading import one_line
 from pipeline.learning.training import train_once
 from pipeline.learning.weights import Weights, read_weights, write_weights
@@ -99,7 +99,7 @@ def run(
     key = {
         "data": [checkpoints.fingerprint(folder) for folder in sources],
         "starts": [hashlib.sha256(path.read_bytes()).hexdigest() for path in starts],
-        "code": checkpoints.code_hash(Path(__file__)), **about,
+        **checkpoints.code_of(Path(__file__)), **about,
     }  # fmt: skip
     label = f"{name}.{phase}"
     reused = train_once(
@@ -159,7 +159,7 @@ def _go_on(section: STResNetParams, kept: list[Weights], starts: list[Path]) -> 
     about = {key: kept[0].about[key] for key in SHAPE}
 
     def make(time_pool: bool) -> STResNet:
-        return network_of(starts[0], kept[0], time_pool=time_pool, dropout=section.dropout,
+        return joined_network(starts[0], kept[0], time_pool=time_pool, dropout=section.dropout,
                           checkpointing=section.checkpointing)  # fmt: skip
 
     return about, make

@@ -24,7 +24,7 @@ import torch
 
 from models import NORMALISATION, build
 from models.pretrained import file_of
-from pipeline.items import hash_of
+from pipeline import items
 from pipeline.learning import checkpoints, dataset, devices, heads
 from pipeline.learning.interrupts import Interrupted
 from pipeline.learning.loading import one_line
@@ -68,23 +68,26 @@ def run(
     views = dataset.TestingClips(source, val, stream, mean, snippets=stream.training.segments,
                                  crops=1, crop_ratio=_VALIDATION_CROP)  # fmt: skip
 
+    # Git ignores these files, so a queued experiment has none of its own.
+    pretrained = file_of(stream.network.name, stream.network.weights, items.root().parent)
+
     def make() -> SnippetTask:
         torch.manual_seed(seed)
         network = build(
             stream.network.name, classes=sum(sizes), channels=channels,
-            crop=stream.input.crop, dropout=stream.network.dropout, weights=stream.network.weights,
+            crop=stream.input.crop, dropout=stream.network.dropout,
+            weights=str(pretrained or stream.network.weights),
         )  # fmt: skip
         return SnippetTask(network, stream.training, std, sizes)
 
-    pretrained = file_of(stream.network.name, stream.network.weights)
     told = {
         **asdict(stream), "datasets": datasets, "lr": lr, "seed": seed, "engine": asdict(engine),
-        "pretrained": pretrained and hash_of(pretrained),
+        "pretrained": pretrained and items.hash_of(pretrained),
     }  # fmt: skip
     del told["testing"], told["engine"]["checkpoint_every"]
     about = {**told, "channels": channels, "std": std,
              "mean": clips.modality.fixed or "the mean of each field"}  # fmt: skip
-    key = {"data": checkpoints.fingerprint(source), "code": checkpoints.code_hash(Path(__file__)),
+    key = {"data": checkpoints.fingerprint(source), **checkpoints.code_of(Path(__file__)),
            **told}  # fmt: skip
     reused = train_once(
         make, clips, views, name=name, labels=[video.label for video in training],

@@ -10,12 +10,11 @@ import hashlib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 
 from pipeline import SUBSETS
-from pipeline.jobs import Done
 from pipeline.whole_file import whole_file
 
 STATUSES = ("ok", "missing", "excluded")
@@ -180,16 +179,3 @@ def _safe(name: str, path: str, hashed: bool = False) -> str:
         kept = safe.encode()[: _ID_BYTES - len(digest) - 1].decode("utf-8", "ignore")
         return f"{kept}-{digest}"
     return safe
-
-
-def with_result(video: Video, done: Mapping[str, Done]) -> Video:
-    """Put down on a row what came of the work on that video; ``done`` is by ``video_id``.
-
-    A row of a video that nothing was done for stays as it is.
-    """
-    if video.video_id not in done:
-        return video
-    result = done[video.video_id]
-    if result.reason:
-        return replace(video, status="excluded", reason=result.reason, frames=0)
-    return replace(video, frames=result.frames)

@@ -20,13 +20,13 @@ import cv2
 import numpy as np
 
 from pipeline.flow_jobs import jobs_of, made_by, with_backend
-from pipeline.jobs import refuse_too_many, run_jobs
+from pipeline.jobs import refuse_too_many, run_jobs, with_result
 from pipeline.out_folder import out_folder
 from pipeline.params import Flow, Limits, WarpedFlow, load
 from pipeline.parent import end_with_dvc
 from pipeline.stalls import alive
 from pipeline.video import camera, store, tvl1
-from pipeline.videos import read_videos, with_result, write_videos
+from pipeline.videos import read_videos, write_videos
 
 
 class _Move(NamedTuple):

@@ -119,6 +119,11 @@ def test_params_are_put_back_after_a_failure_and_after_a_kill(folder):
         ("set:", "sets:", r"t\.yaml: rows\[0\]\.sets: unknown key"),
         ("as it is", "Slow!", r"t\.yaml: rows: got the title 'slow', expected one whose letters"),
         ("as it is", "все", r"t\.yaml: rows: got the title 'все'"),
+        (
+            "[spatial, average]\ncommon: [fuse.svm_c=2]",
+            "[svm]\ncommon: [fuse.svm=false]",
+            r"t\.yaml: shown: got svm, expected some of the row 'slow'",
+        ),
         ("[spatial,", "[spatail,", r"t\.yaml: shown: got spatail, expected some of the row 'slow'"),
         ("lr=0.25", "lr=fast", r"t\.yaml: slow: lr: got 'fast', expected a number"),
         ("lr=0.25", "rate=1", r"t\.yaml: slow: .*rate"),

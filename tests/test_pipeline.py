@@ -106,6 +106,7 @@ def test_a_second_run_does_nothing(clone):
         ("bidirectional_flow.compute", True, {"bidirectional_flow"}),
         ("warped_flow.features", 100, {"warped_flow"}),
         ("fuse.svm_c", 2.0, {"fuse"}),
+        ("fuse.svm", False, {"score@spatial", "score@temporal", "fuse"}),
         ("decode.short_side", 60, {"decode"}),
     ],
 )
@@ -116,6 +117,16 @@ def test_a_change_reaches_what_depends_on_it_alone(clone, at, value, stages):
         assert would_run(clone) == stages | {"check"}
     finally:
         (clone / "params.yaml").write_text(before)
+
+
+def test_another_pretrained_file_reaches_the_trainings_of_its_network_alone(clone):
+    for name, stages in {"resnet18": {"train@spatial", "train@temporal"}, "vgg16": set()}.items():
+        file = clone / f"data/pretrained/{name}/imagenet.pth"
+        file.write_bytes(b"weights")
+        try:
+            assert would_run(clone) == stages
+        finally:
+            file.unlink()
 
 
 def test_with_the_old_values_nothing_is_out_of_date(clone):

@@ -219,6 +219,7 @@ def dvc(folder, *words):
         ("frames: 11\n      stride: [1, 2]", "frames: 9\n      stride: [1, 2]", {"stage2"}),
         ("frames: 5\n      stride: [1, 5]", "frames: 4\n      stride: [1, 5]", {"stage1"}),
         ("views: full", "views: ten_crops", {"score"}),
+        ("svm: true ", "svm: false", {"score"}),
         ("connections: add", "connections: none", {"stage1"}),
         ("checkpointing: false", "checkpointing: true", set()),
         ("crop: 112\n    stage1", "crop: 96\n    stage1", {"stage1", "stage2"}),

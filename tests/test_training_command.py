@@ -128,6 +128,12 @@ def test_another_pretrained_file_in_the_same_place_is_another_start(project, mon
         made.append(Path("pre.pt").read_bytes())
         assert ("trained before" in capsys.readouterr().out) == (len(made) == 2)
     assert made[0] == made[1] != made[2]
+    # A queued experiment of DVC stands in a copy of what git has, and has the project's items.
+    queued = project / ".dvc/tmp/exps/one"
+    queued.mkdir(parents=True)
+    monkeypatch.chdir(queued)
+    train.run(project / "frames", Path("pre.pt"), Path("pre.csv"), name="pre", params=params)
+    assert "trained before" in capsys.readouterr().out
 
 
 def newest(folder):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.jobs import Done
-from pipeline.videos import Video, VideosError, read_videos, video_ids, with_result, write_videos
+from pipeline.jobs import Done, with_result
+from pipeline.videos import Video, VideosError, read_videos, video_ids, write_videos
 
 VIDEO = Video(
     video_id="a", path="data/raw/Jump/a.avi", dataset="mine", class_name="Jump", label=0,

@@ -1,4 +1,4 @@
-"""Processes and the GPUs they see; tests/test_items.py has what becomes of failing tasks."""
+"""Processes and the GPUs they see; tests/test_jobs.py has what becomes of failing tasks."""
 
 import multiprocessing
 import os

@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 
 from pipeline import items
+from pipeline.learning import devices
 from pipeline.out_folder import link
 from pipeline.whole_file import whole_file
 
@@ -90,10 +93,12 @@ def fingerprint(folder: Path) -> str:
     return total.hexdigest()
 
 
-def code_hash(stage: Path) -> str:
-    """Hash the code that trains: the networks, what all trainings share, and the stage's own."""
+def code_of(stage: Path) -> dict[str, str | int]:
+    """Tell what trains: the code of a stage and of what it reads and builds, and its processes."""
     root, total = Path(__file__).parents[2], hashlib.sha256(stage.read_bytes())
-    for folder in ("models", "pipeline/learning"):
-        for path in sorted((root / folder).glob("*.py")):
+    for pattern in ("models/*.py", "pipeline/learning/*.py", "pipeline/video/store.py",
+                    "pipeline/stream_params.py", "pipeline/videos.py"):  # fmt: skip
+        for path in sorted(root.glob(pattern)):
             total.update(path.read_bytes())
-    return total.hexdigest() + torch.__version__
+    versions = {module.__name__: module.__version__ for module in (torch, cv2, np)}
+    return {"code": total.hexdigest(), "world": devices.place().world} | versions

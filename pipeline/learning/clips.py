@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from pipeline.learning import augment, clip_sampling, volumes
 from pipeline.learning.epochs import PADDING
+from pipeline.learning.modalities import NO_MOTION, offsets_of
 from pipeline.st_resnet_params import ClipTesting, Phase
 from pipeline.video import store
 from pipeline.videos import Video, read_videos
@@ -141,11 +142,8 @@ class JointClips(Dataset):
                 f"those of its frames, {rgb.shape[1:3]}"
             )
         stacks = fields.reshape(len(chosen), length, *fields.shape[1:])
-        means = [
-            volumes.field_means(stack) if self.seen.subtract_mean
-            else np.full(2 * length, 127.5, np.float32)
-            for stack in stacks
-        ]  # fmt: skip
+        fixed = None if self.seen.subtract_mean else (NO_MOTION,) * (2 * length)
+        means = [offsets_of(stack, fixed) for stack in stacks]
         flow = np.stack([volumes.flow_stack(stack) for stack in stacks])
         return Clip(rgb, flow, np.tile(np.float32(self.seen.mean), (len(chosen), 1)),
                     np.stack(means))  # fmt: skip

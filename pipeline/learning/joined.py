@@ -27,7 +27,7 @@ def check_joined(path: Path, kept: Weights) -> None:
         raise ValueError(f"{path}: got weights of a stream, expected those of an ST-ResNet")
 
 
-def network_of(
+def joined_network(
     path: Path, kept: Weights, *, time_pool: bool, dropout: float = 0.0, checkpointing: bool = False
 ) -> STResNet:
     """Make the network that a phase has kept.

@@ -43,18 +43,24 @@ def write_weights(path: Path, network: nn.Module, heads: dict[str, list[str]], a
     torch.save({"heads": heads, "state_dict": state, "about": about}, path)
 
 
-def network_of(kept: Weights, name: str, *, channels: int, crop: int) -> nn.Module:
+def stream_network(path: Path, kept: Weights, name: str, *, channels: int, crop: int) -> nn.Module:
     """Make a stream's network as it was kept, with all of its heads and without dropout.
 
     Raises
     ------
-    RuntimeError, TypeError, AttributeError
-        If the weights are of another network or input.
+    ValueError
+        If the weights are of another network or input; names the file.
     """
     classes = sum(map(len, kept.heads.values()))
     network = build(name, classes=classes, channels=channels, crop=crop, dropout=0.0,
                     weights="none")  # fmt: skip
-    network.load_state_dict(kept.state)
+    try:
+        network.load_state_dict(kept.state)
+    except (RuntimeError, TypeError, AttributeError):
+        raise ValueError(
+            f"{path}: got weights of another network or input, expected {name} over {channels} "
+            "channels"
+        ) from None
     return network
 
 

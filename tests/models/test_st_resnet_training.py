@@ -7,15 +7,16 @@ from test_st_resnet import clips, make
 
 from models import fold_bn, freeze_bn
 from models.from_streams import NETWORKS
-from models.st_resnet import STResNet, TimeConv, two_head_loss
+from models.st_resnet import CONNECTIONS, STResNet, TimeConv, two_head_loss
 
 
-def test_checkpointing_changes_neither_results_nor_gradients_nor_statistics():
+@pytest.mark.parametrize("connections", CONNECTIONS)
+def test_checkpointing_changes_neither_results_nor_gradients_nor_statistics(connections):
     torch.manual_seed(0)
-    rgb, flow = clips()
+    rgb, flow = clips(frames=2, height=32, width=32)
     networks, outputs = [], []
     for checkpointing in (False, True):
-        network = make(checkpointing=checkpointing, random_bn=False)
+        network = make(connections=connections, checkpointing=checkpointing, random_bn=False)
         freeze_bn(network.train(), "none")
         network.motion.layer2[0].bn1.eval()  # one that keeps its statistics
         ran = []
