@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def check(path: Path, ablation: Ablation, base: bytes) -> None:
             except (DvcException, ParamsError) as error:
                 why = str(error.__cause__ or error)  # DVC's own says less
                 why = why.removeprefix(f"{changed}: ")
+                why = why.partition(" To append to your config")[0]  # no key can be added here
                 raise ParamsError(f"{path}: {row.title}: {why}") from None
         answers = [*fused.streams, *(m for m in METHODS if m != "svm" or fused.svm)]
         if lacking := [answer for answer in ablation.shown if answer not in answers]:
@@ -174,7 +176,7 @@ def draw(path: Path, ablation: Ablation, found: Found) -> None:
     """Draw the table: a dot for each seed, a line at the mean."""
     panels = len(ablation.shown)
     figure, axes = plt.subplots(
-        1, panels, figsize=(3 + 3 * panels, 1.2 + 0.4 * len(found)), sharex=True, sharey=True,
+        1, panels, figsize=(3 + 3.4 * panels, 1.2 + 0.5 * len(found)), sharex=True, sharey=True,
         squeeze=False, layout="constrained",
     )  # fmt: skip
     titles = list(found)
@@ -185,10 +187,11 @@ def draw(path: Path, ablation: Ablation, found: Found) -> None:
             if values:
                 mean = statistics.mean(values)
                 panel.plot([mean] * 2, [row - 0.3, row + 0.3], color="C1", lw=2)
+                panel.annotate(f"{mean:.3f}", (mean, row - 0.3), ha="center", va="bottom", size=8)
         panel.set_yticks(range(len(titles)), titles)
-        panel.set_ylim(len(titles) - 0.5, -0.5)
+        panel.set_ylim(len(titles) - 0.5, -0.7)
         panel.set_title(answer)
-        panel.set_xlabel("top-1 accuracy")
+        panel.set_xlabel("top-1 accuracy: a dot a seed, a line at their mean")
         panel.grid(alpha=0.3)
     figure.suptitle(ablation.title)
     figure.savefig(path, dpi=110, metadata={"Software": None})
@@ -209,8 +212,17 @@ def run(path: Path, seeds: list[int], out: Path) -> None:
     ablation, found = read(path), {}
     with _params_kept(out / f"{path.stem}.params.yaml") as base:
         check(path, ablation, base)
+        count, started = len(seeds) * len(ablation.rows), time.monotonic()
+        print(f"{len(ablation.rows)} rows x {len(seeds)} seeds: {count} experiments", flush=True)
         for seed in seeds:
             for row in ablation.rows:
+                done = sum(map(len, found.values()))
+                left = (time.monotonic() - started) / max(done, 1) * (count - done)
+                guess = f", some {left / 60:.0f} min left" if done else ""
+                print(
+                    f"\nexperiment {done + 1} of {count}: {row.title}, seed {seed}{guess}",
+                    flush=True,
+                )
                 _put(base)
                 name = f"{_slug(path.stem)}-{_slug(row.title)}-seed-{seed}"
                 overrides = [*ablation.common, *row.set, f"seed={seed}"]
@@ -220,10 +232,9 @@ def run(path: Path, seeds: list[int], out: Path) -> None:
                 with whole_file(out / f"{path.stem}.png") as file:
                     draw(file, ablation, found)
                 print(f"\n{ablation.title}\n\n{table(ablation, found)}\n", flush=True)
-    print(
-        f"{out / path.stem}.csv and .png have it too, dvc exp show has the experiments; "
-        "dvc repro brings the results of params.yaml back"
-    )
+    print(f"{out / path.stem}.csv and .png have it too. data/ and results/ are the last row's: `dvc "
+          f"exp apply {name}` takes over its params, too, or any other row (`dvc exp list`); `dvc repro` "
+          "computes what params.yaml says")  # fmt: skip
 
 
 @contextmanager

@@ -109,6 +109,8 @@ def run(
     with whole_file(out / "predictions.csv") as path:
         _write_predictions(path, streams, answers, test)
     print(table(results))
+    print(f"fuse: {out}/ has the numbers, every test clip's answers, weights"
+          + (", no SVM" if isinstance(fitted, str) else " and SVM"))  # fmt: skip
 
 
 def _write_svm(path: Path, svm: LinearSVC, streams: list[Scores]) -> None:

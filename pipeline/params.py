@@ -317,15 +317,28 @@ def load(path: Path = PATH) -> Params:
 def main() -> None:
     """Check a params file: the stage ``check``.
 
-    It refuses a mistake in a part of the file that no other stage has to read again.
+    It refuses a mistake in a part of the file that no other stage has to read again, and folders
+    that aren't there, which DVC would name without the key.
     """
     parser = argparse.ArgumentParser(description="Check a params file, whole.")
     parser.add_argument("path", type=Path, help="params.yaml")
     args = parser.parse_args()
     try:
-        load(args.path)
+        _check_folders(args.path, load(args.path))
     except ParamsError as error:
         raise SystemExit(f"check: {error}") from None
+
+
+def _check_folders(path: Path, params: Params) -> None:
+    """Refuse datasets whose folders aren't there, but for what the stage sample renders."""
+    others = {f"auxiliary_datasets.{name}": one for name, one in params.auxiliary_datasets.items()}
+    for at, one in {"dataset": params.dataset, **others}.items():
+        for key in ("videos", "lists"):
+            folder = Path(getattr(one, key))
+            rendered = bool(params.sample) and folder.is_relative_to("data/sample")
+            if not rendered and not folder.exists():
+                raise ParamsError(f"{path}: {at}.{key}: got {folder}, which is not there; expected "
+                                  "a folder")  # fmt: skip
 
 
 if __name__ == "__main__":
