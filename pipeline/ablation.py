@@ -232,9 +232,11 @@ def run(path: Path, seeds: list[int], out: Path) -> None:
                 with whole_file(out / f"{path.stem}.png") as file:
                     draw(file, ablation, found)
                 print(f"\n{ablation.title}\n\n{table(ablation, found)}\n", flush=True)
-    print(f"{out / path.stem}.csv and .png have it too. data/ and results/ are the last row's: `dvc "
-          f"exp apply {name}` takes over its params, too, or any other row (`dvc exp list`); `dvc repro` "
-          "computes what params.yaml says")  # fmt: skip
+    print(
+        f"{out / path.stem}.csv and .png have it too. data/ and results/ are the last row's: "
+        f"`dvc exp apply {name}` takes over its params, too, or any other row (`dvc exp list`); "
+        "`dvc repro` computes what params.yaml says"
+    )
 
 
 @contextmanager
