@@ -2,6 +2,9 @@
 
 import os
 
+# Before torch is imported, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import cv2
 import torch
 
