@@ -318,19 +318,20 @@ def main() -> None:
     """Check a params file: the stage ``check``.
 
     It refuses a mistake in a part of the file that no other stage has to read again, and folders
-    that aren't there, which DVC would name without the key.
+    and weights that aren't there: DVC would name the first without the key, and the stage train the
+    second once all flow is computed.
     """
     parser = argparse.ArgumentParser(description="Check a params file, whole.")
     parser.add_argument("path", type=Path, help="params.yaml")
     args = parser.parse_args()
     try:
-        _check_folders(args.path, load(args.path))
+        _check_paths(args.path, load(args.path))
     except ParamsError as error:
         raise SystemExit(f"check: {error}") from None
 
 
-def _check_folders(path: Path, params: Params) -> None:
-    """Refuse datasets whose folders aren't there, but for what the stage sample renders."""
+def _check_paths(path: Path, params: Params) -> None:
+    """Refuse what isn't there: folders of datasets, but for the rendered one, and weights."""
     others = {f"auxiliary_datasets.{name}": one for name, one in params.auxiliary_datasets.items()}
     for at, one in {"dataset": params.dataset, **others}.items():
         for key in ("videos", "lists"):
@@ -339,6 +340,16 @@ def _check_folders(path: Path, params: Params) -> None:
             if not rendered and not folder.exists():
                 raise ParamsError(f"{path}: {at}.{key}: got {folder}, which is not there; expected "
                                   "a folder")  # fmt: skip
+    for name, stream in params.streams.items():
+        weights = stream.network.weights
+        given = weights not in ("imagenet", "none") and not weights.startswith(("http:", "https:"))
+        # A queued experiment stands in a copy of what git has, which lacks them.
+        queued = "/.dvc/tmp/exps/" in str(Path.cwd())
+        if given and not queued and not Path(weights).is_file():
+            raise ParamsError(
+                f"{path}: streams.{name}.network.weights: got {weights}, which is not there; "
+                "expected a file (data/README.md says where there are some), an address or none"
+            )
 
 
 if __name__ == "__main__":

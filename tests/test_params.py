@@ -290,3 +290,23 @@ def test_folders_that_are_not_there_are_named_by_their_key(tmp_path, monkeypatch
     monkeypatch.setattr("sys.argv", ["params", str(ROOT / "params.yaml")])
     monkeypatch.chdir(tmp_path)
     main()  # the sample is yet to be rendered
+
+
+def test_weights_that_are_not_there_are_named_before_any_work(tmp_path, monkeypatch):
+    tree = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    tree["streams"]["warped"]["network"] |= {"name": "resnet18", "weights": "gone.pth"}
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(tree, file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["params", "params.yaml"])
+    with pytest.raises(
+        SystemExit, match=r"streams\.warped\.network\.weights: got gone\.pth, which"
+    ):
+        main()
+    (tmp_path / "gone.pth").write_bytes(b"weights")
+    main()
+    queued = tmp_path / ".dvc/tmp/exps/one"
+    queued.mkdir(parents=True)
+    monkeypatch.chdir(queued)
+    monkeypatch.setattr("sys.argv", ["params", "../../../../params.yaml"])
+    main()
