@@ -62,8 +62,7 @@ def build(
     -------
     nn.Module
         Its new classifier is drawn from N(0, 0.001) with zero bias, as TSN's code does; in a
-        network from scratch from N(0, 0.01), where 0.001 leaves the layers below it without a
-        gradient to speak of.
+        network from scratch from N(0, 0.01), as the other fully connected layers there.
     """
     sizes = {"crop": crop} if name == "cnn_m_2048" else {}
     network = _NETWORKS[name](classes=classes, channels=channels, dropout=dropout, **sizes)

@@ -63,7 +63,7 @@ def _of_joined(
     path: Path, kept: Weights, frames: int
 ) -> tuple[nn.Module, dict[str, tuple[int, ...]]]:
     about = kept.about
-    network = joined.joined_network(path, kept, time_pool=about["time_pool"])
+    network = joined.joined_network(path, kept)
     crop, length = about["crop"], about["seen"]["length"]
     shapes = {"rgb": (frames, 3, crop, crop), "flow": (frames, 2 * length, crop, crop)}
     return _Prediction(network), shapes

@@ -21,16 +21,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pipeline import project
 from pipeline.whole_file import whole_file
 
 
 def root() -> Path:
-    """Find the store: the project's own, also from an experiment that ``dvc queue`` runs.
-
-    Those run in ``<root>/.dvc/tmp/exps/<name>``, which DVC removes afterwards.
-    """
-    above, in_queue, _ = str(Path.cwd()).partition("/.dvc/tmp/exps/")
-    return Path(above, ".items") if in_queue else Path(".items")
+    """Give the folder of all items, one for the project and its queued experiments."""
+    return project.root() / ".items"
 
 
 def hash_of(path: Path) -> str:

@@ -9,7 +9,6 @@ The dataclasses below, in :mod:`pipeline.stream_params` and in :mod:`pipeline.st
 the reference of every key; ``README.md`` says what the keys do.
 """
 
-import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -312,45 +311,3 @@ def load(path: Path = PATH) -> Params:
         return parse(Params, tree, "")
     except ParamsError as error:
         raise ParamsError(f"{path}: {error}") from None
-
-
-def main() -> None:
-    """Check a params file: the stage ``check``.
-
-    It refuses a mistake in a part of the file that no other stage has to read again, and folders
-    and weights that aren't there: DVC would name the first without the key, and the stage train the
-    second once all flow is computed.
-    """
-    parser = argparse.ArgumentParser(description="Check a params file, whole.")
-    parser.add_argument("path", type=Path, help="params.yaml")
-    args = parser.parse_args()
-    try:
-        _check_paths(args.path, load(args.path))
-    except ParamsError as error:
-        raise SystemExit(f"check: {error}") from None
-
-
-def _check_paths(path: Path, params: Params) -> None:
-    """Refuse what isn't there: folders of datasets, but for the rendered one, and weights."""
-    others = {f"auxiliary_datasets.{name}": one for name, one in params.auxiliary_datasets.items()}
-    for at, one in {"dataset": params.dataset, **others}.items():
-        for key in ("videos", "lists"):
-            folder = Path(getattr(one, key))
-            rendered = bool(params.sample) and folder.is_relative_to("data/sample")
-            if not rendered and not folder.exists():
-                raise ParamsError(f"{path}: {at}.{key}: got {folder}, which is not there; expected "
-                                  "a folder")  # fmt: skip
-    for name, stream in params.streams.items():
-        weights = stream.network.weights
-        given = weights not in ("imagenet", "none") and not weights.startswith(("http:", "https:"))
-        # A queued experiment stands in a copy of what git has, which lacks them.
-        queued = "/.dvc/tmp/exps/" in str(Path.cwd())
-        if given and not queued and not Path(weights).is_file():
-            raise ParamsError(
-                f"{path}: streams.{name}.network.weights: got {weights}, which is not there; "
-                "expected a file (data/README.md says where there are some), an address or none"
-            )
-
-
-if __name__ == "__main__":
-    main()

@@ -44,9 +44,9 @@ def run(fusion: Path, curves: Path, out: Path) -> None:
     columns = [name for name in predictions[0] if name not in ("video_id", "truth")]
     _write(out / "per_class.csv", ("class", "videos", *columns), _per_class(predictions, columns))
     _draw_confusion(out / "confusion.png", truth, answer, classes)
-    files = {name: curves / f"{name}.csv" for name in streams}
-    # Scores that others wrote come without a curve.
-    trained = {name: read_curve(path) if path.exists() else [] for name, path in files.items()}
+    # Scores that others wrote come without a curve; an ST-ResNet's first phase has one of its own.
+    named = (curves / f"{name}{phase}.csv" for name in streams for phase in (".stage1", ""))
+    trained = {path.stem: read_curve(path) for path in named if path.exists()}
     rows = [
         (name, *(row[key] for key in CURVE)) for name, curve in trained.items() for row in curve
     ]
@@ -119,7 +119,11 @@ def _draw_confusion(path: Path, truth: list[str], answer: list[str], classes: li
 
 
 def _draw_training(path: Path, trained: dict[str, list[dict]]) -> None:
-    """Draw loss and accuracy of every stream over its epochs."""
+    """Draw loss and accuracy of every stream over its epochs.
+
+    The loss on a logarithmic axis: an ST-ResNet's is a sum over heads and steps in time, many times
+    a stream's.
+    """
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axes, key in zip(panels, ("loss", "top1"), strict=True):
         for number, (name, curve) in enumerate(trained.items()):
@@ -128,11 +132,13 @@ def _draw_training(path: Path, trained: dict[str, list[dict]]) -> None:
                 if seen:
                     axes.plot([int(row["epoch"]) for row in seen],
                               [float(row[f"{part}_{key}"]) for row in seen],
-                              style, color=f"C{number}", label=f"{name}, {part}")  # fmt: skip
+                              style, color=f"C{number}", label=f"{name}, {part}",
+                              marker="" if len(seen) > 1 else "o")  # fmt: skip
         axes.set_xlabel("epoch")
         axes.set_title({"loss": "cross-entropy", "top1": "top-1 accuracy"}[key])
         axes.grid(alpha=0.3)
     if panels[0].lines:
+        panels[0].set_yscale("log")
         panels[0].legend()
     figure.savefig(path, **_PNG)
     plt.close(figure)

@@ -20,7 +20,6 @@ from pipeline.learning.scoring import score_views, write_answers
 from pipeline.learning.weights import read_weights, stream_network
 from pipeline.params import Params, ParamsError, load
 from pipeline.parent import end_with_dvc
-from pipeline.stream_params import channels_of
 
 
 def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) -> None:
@@ -41,13 +40,13 @@ def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) ->
         )
     kept = read_weights(weights)
     check_same(weights, kept, classes, source)
-    network = stream_network(weights, kept, stream.network.name, channels=channels_of(stream),
-                             crop=stream.input.crop)  # fmt: skip
     mean, std = NORMALISATION[stream.network.name]
     clips = dataset.TestingClips(
         source, videos, stream, mean, snippets=stream.testing.frames, crops=stream.testing.crops,
         crop_ratio=stream.testing.crop_ratio,
     )  # fmt: skip
+    network = stream_network(weights, kept, stream.network.name, channels=clips.modality.channels,
+                             crop=stream.input.crop)  # fmt: skip
     std = clips.modality.divisors(std)
 
     def answer(share: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -40,7 +40,7 @@ def run(frames: Path, flow: Path, weights: Path, out: Path, *, name: str, params
                          f"{', '.join(params.fuse.scored)}, expected some to score")  # fmt: skip
     kept = read_weights(weights)
     check_same(weights, kept, heads, frames)
-    network = joined_network(weights, kept, time_pool=kept.about.get("time_pool"))
+    network = joined_network(weights, kept)
     seen, crop = Seen(**kept.about["seen"]), kept.about["crop"]
     clips = TestingJointClips(frames, flow, videos, seen, crop, testing=testing)
 

@@ -24,7 +24,7 @@ import torch
 
 from models import NORMALISATION, build
 from models.pretrained import file_of
-from pipeline import items
+from pipeline import items, project
 from pipeline.learning import checkpoints, dataset, devices, heads
 from pipeline.learning.interrupts import Interrupted
 from pipeline.learning.loading import one_line
@@ -69,7 +69,7 @@ def run(
                                  crops=1, crop_ratio=_VALIDATION_CROP)  # fmt: skip
 
     # Git ignores these files, so a queued experiment has none of its own.
-    pretrained = file_of(stream.network.name, stream.network.weights, items.root().parent)
+    pretrained = file_of(stream.network.name, stream.network.weights, project.root())
 
     def make() -> SnippetTask:
         torch.manual_seed(seed)

@@ -9,7 +9,8 @@ from ruamel.yaml import YAML
 
 from models import NORMALISATION, build, pretrained
 from pipeline import params, stream_params
-from pipeline.params import ParamsError, load, main
+from pipeline.check import main
+from pipeline.params import ParamsError, load
 
 ROOT = Path(__file__).parents[1]
 
@@ -300,7 +301,7 @@ def test_weights_that_are_not_there_are_named_before_any_work(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["params", "params.yaml"])
     with pytest.raises(
-        SystemExit, match=r"streams\.warped\.network\.weights: got gone\.pth, which"
+        SystemExit, match=r"streams\.warped\.network\.weights: gone\.pth: no such weights file"
     ):
         main()
     (tmp_path / "gone.pth").write_bytes(b"weights")
@@ -310,3 +311,6 @@ def test_weights_that_are_not_there_are_named_before_any_work(tmp_path, monkeypa
     monkeypatch.chdir(queued)
     monkeypatch.setattr("sys.argv", ["params", "../../../../params.yaml"])
     main()
+    (tmp_path / "gone.pth").unlink()
+    with pytest.raises(SystemExit, match=r"params\.yaml: streams\.warped\.network\.weights"):
+        main()

@@ -78,6 +78,14 @@ def test_tables(folders):
     ]
 
 
+def test_both_phases_of_an_st_resnet_have_a_curve(folders):
+    (folders / "curves/flow.stage1.csv").write_text(CURVE, encoding="utf-8")
+    (folders / "curves/flow.csv").write_text(CURVE, encoding="utf-8")
+    (folders / "curves/other.csv").write_text(CURVE, encoding="utf-8")
+    written = [row[0] for row in rows(run(folders) / "training.csv")[1:]]
+    assert written == [name for name in ("rgb", "flow.stage1", "flow") for _ in range(2)]
+
+
 @pytest.mark.parametrize("name", ["confusion.png", "training.png"])
 def test_pictures_show_something_and_follow_the_numbers(folders, name):
     first = cv2.imread(str(run(folders) / name))

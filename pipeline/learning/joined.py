@@ -28,9 +28,14 @@ def check_joined(path: Path, kept: Weights) -> None:
 
 
 def joined_network(
-    path: Path, kept: Weights, *, time_pool: bool, dropout: float = 0.0, checkpointing: bool = False
+    path: Path,
+    kept: Weights,
+    *,
+    time_pool: bool | None = None,
+    dropout: float = 0.0,
+    checkpointing: bool = False,
 ) -> STResNet:
-    """Make the network that a phase has kept.
+    """Make the network that a phase has kept; ``time_pool`` is the phase's, unless given.
 
     Raises
     ------
@@ -42,5 +47,6 @@ def joined_network(
     return from_state(
         about["network"], kept.state, origin=str(path), dropout=dropout,
         connections=about["connections"], temporal_filters=about["temporal_filters"],
-        time_pool=time_pool, checkpointing=checkpointing,
+        time_pool=about["time_pool"] if time_pool is None else time_pool,
+        checkpointing=checkpointing,
     )  # fmt: skip

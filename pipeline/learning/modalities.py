@@ -43,7 +43,7 @@ class Modality:
     fixed : tuple of float, or None
         The offsets, where they are the same for all snippets; else each field's mean is.
     read : callable
-        Reads a snippet's volume, and of flow its fields.
+        Reads the volume of the snippet that starts at a place, and of flow its fields.
     """
 
     seen: Input
@@ -52,11 +52,11 @@ class Modality:
     span: int
     channels: int
     fixed: tuple[float, ...] | None
-    read: Callable[[StoredVideo, int, Input], tuple[np.ndarray, np.ndarray | None]]
+    read: Callable[[StoredVideo, int, "Modality"], tuple[np.ndarray, np.ndarray | None]]
 
     def snippet(self, video: StoredVideo, start: int) -> tuple[np.ndarray, np.ndarray]:
         """Read one snippet: codes (H, W, C), uint8 or int16, and offsets (C,) float32."""
-        volume, fields = self.read(video, start, self.seen)
+        volume, fields = self.read(video, start, self)
         return volume, offsets_of(fields, self.fixed)
 
     def divisors(self, std: tuple[float, ...]) -> tuple[float, ...]:
@@ -95,36 +95,36 @@ def offsets_of(fields: np.ndarray | None, fixed: tuple[float, ...] | None) -> np
     return volumes.field_means(fields) if fixed is None else np.array(fixed, np.float32)
 
 
-def _frame(video: StoredVideo, start: int, seen: Input) -> tuple[np.ndarray, None]:
+def _frame(video: StoredVideo, start: int, of: Modality) -> tuple[np.ndarray, None]:
     return video.read(start), None
 
 
-def _differences(video: StoredVideo, start: int, seen: Input) -> tuple[np.ndarray, None]:
-    wanted = snippet_indices(start, seen.length + 1, seen.stride, len(video))
+def _differences(video: StoredVideo, start: int, of: Modality) -> tuple[np.ndarray, None]:
+    wanted = snippet_indices(start, of.seen.length + 1, of.seen.stride, len(video))
     return volumes.difference_stack(video.read_many(wanted)), None
 
 
-def _fields(video: StoredVideo, start: int, seen: Input) -> np.ndarray:
-    return video.read_many(snippet_indices(start, seen.length, seen.stride, len(video)))
+def _fields(video: StoredVideo, start: int, of: Modality) -> np.ndarray:
+    return video.read_many(snippet_indices(start, of.seen.length, of.seen.stride, len(video)))
 
 
-def _stack(video: StoredVideo, start: int, seen: Input) -> tuple[np.ndarray, np.ndarray]:
-    fields = _fields(video, start, seen)
+def _stack(video: StoredVideo, start: int, of: Modality) -> tuple[np.ndarray, np.ndarray]:
+    fields = _fields(video, start, of)
     return volumes.flow_stack(fields), fields
 
 
-def _trajectory(video: StoredVideo, start: int, seen: Input) -> tuple[np.ndarray, np.ndarray]:
+def _trajectory(video: StoredVideo, start: int, of: Modality) -> tuple[np.ndarray, np.ndarray]:
     """Sample along trajectories; rounded to codes again, off by half a code, B/255 px, at most."""
-    fields, bound = _fields(video, start, seen), video.made_by["settings"]["bound"]
+    fields, bound = _fields(video, start, of), video.made_by["settings"]["bound"]
     volume = volumes.trajectory_stack(store.dequantise(fields, bound))
     return store.quantise(volume, bound), fields
 
 
-def _both_ways(video: StoredVideo, start: int, seen: Input) -> tuple[np.ndarray, np.ndarray]:
+def _both_ways(video: StoredVideo, start: int, of: Modality) -> tuple[np.ndarray, np.ndarray]:
     """Stack L/2 fields forward from the frame in the middle, then L/2 backward from it."""
-    count, length, stride = len(video), seen.length, seen.stride
-    tau = middle_frame(start, 2 * span(length // 2, stride), count)
-    forward, backward = bidirectional_indices(tau, length, stride, count)
+    count = len(video)
+    tau = middle_frame(start, of.span, count)
+    forward, backward = bidirectional_indices(tau, of.seen.length, of.seen.stride, count)
     both = ((forward, store.FLOW), (backward, store.BACKWARD))
     fields = np.concatenate([video.read_many(wanted, names=names) for wanted, names in both])
     return volumes.flow_stack(fields), fields
