@@ -5,7 +5,7 @@ Three parts, each in interleaved rounds on the clips and streams of a run (``dvc
 - loading: samples a second of one core, from stored pictures to batches, with one segment; beside
   tsn-pytorch's way, written from its public description: a JPEG file a picture, PIL, a transform
   after the other on each picture of the snippet. Its batches are floats, normalised; ours are
-  codes, which the device normalises;
+  codes, which the device normalises. Only ours have pipeline.memory, as in training;
 - training: clips a second of each stream's real training, on clips that are loaded beside it, on
   batches that lie in memory, and of a plain loop of torch on random tensors;
 - testing: views a second of each stream's real scoring, and on views that lie in memory.
@@ -27,8 +27,10 @@ import numpy as np
 import torch
 from common import machine
 from PIL import Image, ImageOps
+from torch.utils.data import DataLoader
 
 from models import NORMALISATION, build
+from pipeline import memory
 from pipeline import params as params_file
 from pipeline.learning import dataset, devices
 from pipeline.learning.engine import Fit
@@ -62,18 +64,22 @@ def main():
         "engine": {"precision": params.engine.precision, "compile": params.engine.compile},
         "streams": {},
     }  # fmt: skip
+    sources = {}
     for name in args.streams or params.streams:
         stream = params.streams[name]
         source = args.data / stream.source
         videos = [v for v in read_videos(source / "videos.csv") if v.status == "ok"]
-        told = {
+        sources[name] = source, videos, stream
+        result["streams"][name] = {
             "network": stream.network.name,
             "crop": stream.input.crop,
             "loading": loading(source, videos, stream, args),
-            "training": training(source, videos, stream, params, args),
-            "testing": testing(source, videos, stream, args),
         }
-        result["streams"][name] = told
+    memory.keep_freed()  # as the stages; only now, because the peer's processes would inherit it
+    for name, clips in sources.items():
+        told = result["streams"][name]
+        told["training"] = training(*clips, params, args)
+        told["testing"] = testing(*clips, args)
         print(f"{name}: {json.dumps(told, indent=2)}", flush=True)
     if args.out:
         args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -108,7 +114,9 @@ def loading(source, videos, stream, args):
         cv2.setNumThreads(1)
 
         assert next(iter(loader(clips, batch_sampler=draws)))[0].shape[2:4] == peers[0, 0].shape[1:]
-        pairs = [(rate(clips, draws), rate(peers, draws)) for _ in range(args.rounds)]
+        plain = DataLoader(peers, num_workers=loader_workers(), batch_sampler=draws)
+        pairs = [(rate(loader(clips, batch_sampler=draws), len(draws)), rate(plain, len(draws)))
+                 for _ in range(args.rounds)]  # fmt: skip
         cv2.setNumThreads(-1)
         os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads)
@@ -116,12 +124,12 @@ def loading(source, videos, stream, args):
     return {"samples_per_s_of_a_core": mine, "tsn_pytorchs_way": theirs, "times_as_fast": times}
 
 
-def rate(clips, draws):
-    """Give the samples a second of a loading process."""
-    for number, _ in enumerate(loader(clips, batch_sampler=draws)):
+def rate(batches, count):
+    """Give the samples a second of a loading process that makes so many batches."""
+    for number, _ in enumerate(batches):
         if number == 0:
             started = time.perf_counter()
-    return (len(draws) - 1) * _BATCH / (time.perf_counter() - started)
+    return (count - 1) * _BATCH / (time.perf_counter() - started)
 
 
 class Peer(torch.utils.data.Dataset):

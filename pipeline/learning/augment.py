@@ -121,5 +121,8 @@ def resize(volume: np.ndarray, height: int, width: int) -> np.ndarray:
     way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     if volume.shape[2] <= 4:  # more can't be averaged at a time
         return np.atleast_3d(cv2.resize(volume, (width, height), interpolation=way))
-    planes = volume.transpose(2, 0, 1)
-    return cv2.merge([cv2.resize(one, (width, height), interpolation=way) for one in planes])
+    planes = np.empty((volume.shape[2], height, width), volume.dtype)
+    for plane, scaled in zip(volume.transpose(2, 0, 1), planes, strict=True):
+        cv2.resize(plane, (width, height), dst=scaled, interpolation=way)
+    # In half of the time of cv2.merge.
+    return cv2.transpose(planes.reshape(len(planes), -1)).reshape(height, width, -1)

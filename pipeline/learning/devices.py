@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import distributed, nn
 
+from pipeline import memory
+
 
 class Place(NamedTuple):
     """Which of how many processes this is, and where it computes."""
@@ -72,7 +74,7 @@ def gather(own: list) -> list:
 
 
 def launch(processes: int) -> None:
-    """Run this command in so many processes, and end with them; return if one is enough.
+    """Run this command in so many processes, and end with them; return in those that compute.
 
     Parameters
     ----------
@@ -86,6 +88,7 @@ def launch(processes: int) -> None:
     """
     processes = processes or torch.cuda.device_count()
     if "RANK" in os.environ or processes <= 1:
+        memory.keep_freed()
         return
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -6,6 +6,8 @@ import signal
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline import memory
+
 
 def loader_workers() -> int:
     """Count the processes that load: ``PIPELINE_LOADERS``, else one for every two cores."""
@@ -20,12 +22,13 @@ def loader(clips: Dataset, **options) -> DataLoader:
     """
     return DataLoader(
         clips, num_workers=loader_workers(), pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_interrupts, **options,
+        worker_init_fn=_start, **options,
     )  # fmt: skip
 
 
-def _leave_interrupts(_: int) -> None:
+def _start(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    memory.keep_freed()
 
 
 def one_line(error: Exception) -> str:

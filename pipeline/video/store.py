@@ -182,7 +182,8 @@ class StoredVideo:
             # longer for that than HDF5 does.
             try:
                 self._file = h5py.h5f.open(os.fsencode(self.path), h5py.h5f.ACC_RDONLY)
-                self._length = h5py.h5d.open(self._file, names[0].encode()).shape[0]
+                self._tables = {names[0]: h5py.h5d.open(self._file, names[0].encode())}
+                self._length = self._tables[names[0]].shape[0]
             except (OSError, KeyError) as error:  # which names no file
                 raise OSError(f"{self.path}: can't be read: {error}") from None
         else:
@@ -263,7 +264,9 @@ class StoredVideo:
         if self._file is None:
             prefix = self.path / _JPEG_PREFIX[name]
             return [np.fromfile(f"{prefix}_{index + 1:05d}.jpg", np.uint8) for index in indices]
-        data, rows = h5py.h5d.open(self._file, name.encode()), np.empty(len(indices), _ROW)
+        if name not in self._tables:
+            self._tables[name] = h5py.h5d.open(self._file, name.encode())
+        data, rows = self._tables[name], np.empty(len(indices), _ROW)
         space = data.get_space()
         space.select_elements(indices[:, None])
         data.read(h5py.h5s.create_simple(rows.shape), space, rows)

@@ -1,0 +1,20 @@
+"""Memory that the C library keeps."""
+
+import ctypes
+
+# Of mallopt(3).
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed() -> None:
+    """Have this process keep freed memory for its next batch.
+
+    Else glibc gives large pieces back to the system, and the next batch, which takes as much again,
+    gets it page by page: up to a third of the time of loading flow, and a fifth of training on a
+    CPU (PyTorch's performance tuning guide). The process stays as large as it once was. Nothing
+    happens where the C library isn't glibc.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(_TRIM_THRESHOLD, 1 << 30)
