@@ -1,0 +1,203 @@
+"""predict: the stages' own answers to videos that no dataset lists, from random networks."""
+
+import csv
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from models import build
+from models.from_streams import from_streams
+from pipeline import (
+    bidirectional_flow,
+    decode,
+    flow,
+    predict,
+    prediction_picture,
+    sample,
+    score,
+    score_st_resnet,
+    warped_flow,
+)
+from pipeline.learning.scores import read_scores
+from pipeline.learning.weights import write_weights
+from pipeline.params import load
+from pipeline.stream_params import channels_of
+from pipeline.videos import Video, write_videos
+
+ROOT = Path(__file__).parents[1]
+CLASSES = ["jump", "run", "sit"]
+CROP, FRAMES = 32, 14
+KINDS = {"frames": "stack", "flow": "stack", "warped_flow": "trajectory",
+         "bidirectional_flow": "bidirectional"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Make a params file with a stream of each source and an ST-ResNet, weights, and two clips."""
+    folder = tmp_path_factory.mktemp("project")
+    tree = YAML(typ="safe", pure=True).load((ROOT / "presets/st_resnet_sample.yaml").read_text())
+    tree["sample"] = {}
+    tree["decode"]["short_side"] = 40
+    tree["flow"]["backend"] = "opencv"  # the one that needs no compiling
+    tree["flow"]["tvl1"] |= {"scales": 2, "warps": 1}
+    tree["warped_flow"] |= {"compute": True, "mode": "subtract"}
+    tree["bidirectional_flow"]["compute"] = True
+    plain = tree["streams"]["temporal"]
+    tree["streams"] = {"frames": tree["streams"]["spatial"]} | {
+        source: plain | {"source": source, "input": plain["input"] | {"kind": kind, "length": 4}}
+        for source, kind in KINDS.items()
+        if source != "frames"
+    }
+    for stream in tree["streams"].values():
+        stream["input"] = stream["input"] | {"crop": CROP}
+        stream["testing"] = stream["testing"] | {"frames": 3}
+    joint = tree["st_resnet"]["joint"]
+    joint |= {"spatial": "frames", "temporal": "flow", "crop": CROP}
+    joint["testing"] |= {"frames": 5}
+    names = [*KINDS, "joint"]
+    tree["fuse"] |= {"streams": names, "weights": dict.fromkeys(names, 1.0), "svm": False}
+    with (folder / "params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(tree, file)
+    weigh(folder / "data/weights", load(folder / "params.yaml"))
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        texture = rng.integers(0, 256, (8, 10, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        moved = [np.roll(texture, (2 + number) * frame, 1) for frame in range(FRAMES)]
+        sample.encode(folder / f"clip {number}.mp4", np.stack(moved), 25,
+                      {"vcodec": "libx264", "pix_fmt": "yuv420p"})  # fmt: skip
+    (folder / "text.mp4").write_text("no video")
+    return folder
+
+
+def weigh(folder, params):
+    """Keep random networks as the stages do."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    networks = {}
+    for name, stream in params.streams.items():
+        networks[name] = build(
+            stream.network.name, classes=3, channels=channels_of(stream), crop=CROP, dropout=0.0,
+            weights="none",
+        )  # fmt: skip
+        torch.nn.init.normal_(networks[name].fc.weight, std=0.3)
+        write_weights(folder / f"{name}.pt", networks[name], {"d": CLASSES}, asdict(stream))
+    section = params.st_resnet["joint"]
+    shape = {"connections": section.connections, "temporal_filters": section.temporal_filters}
+    joint = from_streams(
+        "resnet18", networks["frames"].state_dict(), networks["flow"].state_dict(), dropout=0.0,
+        time_pool=True, checkpointing=False, **shape,
+    )  # fmt: skip
+    seen = {"length": 4, "subtract_mean": True, "mean": (120.0,) * 3, "std": (58.0,) * 3,
+            "flow_std": (58.0,) * 8}  # fmt: skip
+    about = {"network": "resnet18", "source": "flow", "seen": seen, "time_pool": True,
+             "crop": CROP, **shape}  # fmt: skip
+    write_weights(folder / "joint.pt", joint, {"d": CLASSES}, about)
+
+
+@pytest.fixture
+def here(project, monkeypatch):
+    monkeypatch.setenv("PIPELINE_LOADERS", "0")
+    monkeypatch.chdir(project)
+    return project
+
+
+def by_stages(data, params):
+    """Score both clips as the stages do, from files that an index lists; give each's answers."""
+    params = replace(params, dataset=replace(params.dataset, name="d"))
+    (data / "index").mkdir(parents=True)
+    rows = [Video(video_id=f"v{n}", path=f"clip {n % 2}.mp4", dataset="d", class_name=CLASSES[n],
+                  label=n, subset="test", sha256=str(n), status="ok" if n < 2 else "missing",
+                  reason="") for n in range(3)]  # fmt: skip
+    write_videos(data / "index/videos.csv", rows)
+    frames, plain, warped, both = (data / name for name in KINDS)
+    decode.run(data / "index", frames, params.decode, params.limits)
+    flow.run(frames, plain, params.flow, params.limits)
+    warped_flow.run(frames, plain, warped, params.flow, params.warped_flow, params.limits)
+    bidirectional_flow.run(frames, plain, both, params.flow, params.bidirectional_flow,
+                           params.limits)  # fmt: skip
+    found = {}
+    for name in params.fuse.streams:
+        weights, out = Path(f"data/weights/{name}.pt"), data / f"{name}.h5"
+        if name == "joint":
+            score_st_resnet.run(frames, plain, weights, out, name=name, params=params)
+        else:
+            score.run(data / name, weights, out, name=name, params=params)
+        scores = read_scores(out)
+        assert scores.video_id.tolist() == ["v0", "v1"]
+        found[name] = scores.probs
+    return found
+
+
+def test_its_answers_are_those_of_the_stages(here, tmp_path):
+    params = load()
+    clips = [Path("clip 0.mp4"), Path("clip 1.mp4")]
+    answers, excluded = predict.run(clips, tmp_path / "out", params, weights=Path("data/weights"),
+                                    top=2)  # fmt: skip
+    assert excluded == {} and [answer.path for answer in answers] == clips
+    expected = by_stages(tmp_path / "stages", params)
+    for number, answer in enumerate(answers):
+        assert answer.classes == tuple(CLASSES) and list(answer.streams) == [*KINDS, "joint"]
+        for name, probs in answer.streams.items():
+            np.testing.assert_array_equal(probs, expected[name][number])
+        mean = np.mean([of[number].astype(np.float64) for of in expected.values()], 0)
+        np.testing.assert_allclose(answer.average, mean, rtol=1e-12)
+    assert len({tuple(of[0].tolist()) for of in expected.values()}) == 5  # five networks indeed
+    with (tmp_path / "out/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["video"], row["rank"]) for row in rows] == [
+        (str(clip), rank) for clip in clips for rank in "12"
+    ]
+    best = answers[1].average.argsort()[::-1]
+    assert [row["class"] for row in rows[2:]] == [CLASSES[label] for label in best[:2]]
+    assert float(rows[2]["average"]) == pytest.approx(answers[1].average.max(), abs=5e-5)
+    pictures = sorted((tmp_path / "out").glob("*.png"))
+    assert len(pictures) == 2 and not Path(".items/flow/clip").exists()
+    shown = [cv2.imread(str(path)) for path in pictures]
+    assert shown[0].shape != shown[1].shape or (shown[0] != shown[1]).any()
+
+
+def command(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.predict", *arguments], cwd=folder, capture_output=True,
+        text=True, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1",
+                        "PIPELINE_LOADERS": "0"},
+    )  # fmt: skip
+
+
+def test_a_broken_file_is_named_and_the_others_are_answered(project, tmp_path):
+    done = command(project, "text.mp4", "clip 1.mp4", "--out", str(tmp_path), "--top", "1")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stdout.startswith("clip 1.mp4\n") and done.stdout.count("frames 0.") == 1
+    assert done.stderr.splitlines()[-1].startswith("predict: text.mp4: damaged or truncated")
+    assert len(list(tmp_path.glob("*.png"))) == 1
+    alone = command(project, "text.mp4", "--out", str(tmp_path / "none"))
+    assert alone.returncode == 1 and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["gone.mp4"], "gone.mp4: no such file, expected a video"),
+        (["clip 0.mp4", "--weights", "gone"], "gone/frames.pt: no such file, expected weights"),
+        (["clip 0.mp4", "--top", "0"], "--top: got 0, expected at least 1"),
+    ],
+)
+def test_what_is_wrong_is_one_line(here, monkeypatch, arguments, said):
+    monkeypatch.setattr(sys, "argv", ["predict", *arguments])
+    with pytest.raises(SystemExit, match=f"^predict: {said}"):
+        predict.main()
+
+
+def test_colours_show_direction_and_length():
+    field = np.zeros((2, 1, 4), np.float32)
+    field[0] = [2, -2, 0, 9]  # right, left, still, beyond
+    right, left, still, beyond = prediction_picture.in_colours(field, 2.0)[0]
+    assert right.tolist() == [255, 0, 0] == beyond.tolist()
+    assert left.tolist() == [0, 255, 255] and still.tolist() == [0, 0, 0]
