@@ -82,6 +82,8 @@ def classifier_of(network: nn.Module) -> nn.Linear:
 def freeze_bn(network: nn.Module, which: str) -> None:
     """Freeze batch normalisation (TSN's partial BN, section 3.2): call after every ``.train()``.
 
+    :class:`pipeline.learning.tasks.SnippetTask` does so in its own.
+
     A frozen layer normalises by its stored statistics, and its scale and shift don't train.
 
     Parameters

@@ -1,9 +1,10 @@
 """Draw the first filters of a trained network (Two-Stream, figure 4).
 
 Of a temporal network, each column is a filter and each row an input channel: x1, y1, x2, y2, ... of
-its L fields. Of a spatial network, each tile is a filter in its colours. A filter is shown from its
-largest weight of any channel, white, over 0, mid grey, to the negative of that, black: so what it
-does from field to field can be compared, and each can be seen.
+its L fields. Of a spatial network, each tile is a filter in its colours; over L differences of
+frames, each column is a filter and each row a difference. A filter is shown from its largest weight
+of any channel, white, over 0, mid grey, to the negative of that, black: so what it does from field
+to field can be compared, and each can be seen.
 """
 
 import argparse
@@ -44,17 +45,20 @@ def first_filters(state: dict[str, torch.Tensor]) -> np.ndarray | None:
     return None
 
 
-def tiles(filters: np.ndarray) -> np.ndarray:
+def tiles(filters: np.ndarray, *, colours: bool) -> np.ndarray:
     """Turn filters (O, C, h, w) into tiles (rows, columns, h, w, 3) uint8.
 
-    A weight v of a filter whose largest is m becomes 127.5 + 127.5 v/m, rounded half to even.
+    With ``colours``, each three channels are R, G and B. A weight v of a filter whose largest is m
+    becomes 127.5 + 127.5 v/m, rounded half to even.
     """
     largest = np.abs(filters).max((1, 2, 3), keepdims=True)
     shares = filters / np.where(largest > 0, largest, 1)
     codes = np.rint(127.5 + 127.5 * shares).astype(np.uint8)
     count, channels, height, width = codes.shape
-    if channels != 3:
+    if not colours:
         return codes.swapaxes(0, 1)[..., None].repeat(3, 4)
+    if channels > 3:
+        return codes.reshape(count, -1, 3, height, width).transpose(1, 0, 3, 4, 2)
     columns = min(_RGB_COLUMNS, count)
     rows = -(-count // columns)
     grid = np.full((rows * columns, height, width, 3), 255, np.uint8)
@@ -77,10 +81,10 @@ def mosaic(grid: np.ndarray, side: int) -> np.ndarray:
     return spaced[:-_GAP, :-_GAP]
 
 
-def draw(filters: np.ndarray, out: Path, title: str) -> None:
+def draw(filters: np.ndarray, out: Path, title: str, *, colours: bool) -> None:
     """Draw filters (O, C, h, w) with their axes into a PNG file."""
     count, channels = filters.shape[:2]
-    grid = tiles(filters)
+    grid = tiles(filters, colours=colours)
     rows, columns = grid.shape[:2]
     picture = mosaic(grid, _RGB_SIDE if channels == 3 else _SIDE)
     high, wide = picture.shape[:2]
@@ -95,8 +99,9 @@ def draw(filters: np.ndarray, out: Path, title: str) -> None:
         labels = [f"{row * columns + 1}-{min((row + 1) * columns, count)}" for row in range(rows)]
         axes.set(xlabel="filter of the row", ylabel="filters")
     else:
-        labels = [f"{'xy'[row % 2]}{row // 2 + 1}" for row in range(rows)]
-        axes.set(xlabel="filter", ylabel="component and field")
+        labels = [str(row + 1) if colours else f"{'xy'[row % 2]}{row // 2 + 1}"
+                  for row in range(rows)]  # fmt: skip
+        axes.set(xlabel="filter", ylabel="difference" if colours else "component and field")
     axes.set_yticks(np.arange(rows) + 0.5, labels)
     figure.text(_LEFT / width, 1 - 0.6 * _ABOVE / height, title, fontsize=9)
     # matplotlib writes its version into a picture; without it the bytes are those of the picture.
@@ -114,21 +119,26 @@ def run(weights: Path, out: Path) -> None:
     """
     if out.suffix.lower() != ".png":
         raise ValueError(f"{out}: got another ending, expected .png")
-    filters = first_filters(read_weights(weights).state)
+    kept = read_weights(weights)
+    filters = first_filters(kept.state)
     if filters is None:
         raise ValueError(f"{weights}: got no convolution, expected a network's weights")
     count, channels, height, width = filters.shape
-    if channels != 3 and channels % 2:
+    # An ST-ResNet's first filters are those over frames, whatever its motion network sees.
+    colours = channels == 3 or kept.about.get("source") == "frames"
+    if channels % (3 if colours else 2):
         raise ValueError(
-            f"{weights}: got first filters over {channels} channels, expected 3 of RGB, or x and y "
-            "of each field"
+            f"{weights}: got first filters over {channels} channels, expected 3 of RGB or of each "
+            "difference, or x and y of each field"
         )
     if not np.isfinite(filters).all():
         raise ValueError(f"{weights}: got first filters that are not finite")
-    over = "R, G, B" if channels == 3 else f"{channels // 2} fields"
+    over = f"{channels // 3} differences" if colours else f"{channels // 2} fields"
+    over = "R, G, B" if channels == 3 else over
     out.parent.mkdir(parents=True, exist_ok=True)
     title = f"{weights.name}: {count} filters of {width}x{height} over {over}"
-    draw(filters, out, f"{title}; 0 is grey, each filter is scaled by its largest weight")
+    draw(filters, out, f"{title}; 0 is grey, each filter is scaled by its largest weight",
+         colours=colours)  # fmt: skip
     print(f"filters: {count} filters over {over} in {out}")
 
 

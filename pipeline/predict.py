@@ -1,8 +1,8 @@
 """What happens in a video: the trained networks' answer to files that no dataset lists.
 
 Goes the way of the stages, by the same code and ``params.yaml``: decodes a video, computes the flow
-that its streams read, scores all views, and averages the streams' probabilities like ``fuse`` does.
-Nothing is kept but the answers and their pictures.
+that its streams read, scores all views, and takes the mean of the streams' probabilities, which
+``fuse`` calls ``average``. Nothing is kept but the answers and their pictures.
 """
 
 import argparse

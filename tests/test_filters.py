@@ -21,12 +21,12 @@ def make(name, channels, crop=48):
     return build(name, classes=2, channels=channels, crop=crop, dropout=0.0, weights="none")
 
 
-def saved(path, weight=None, *, name="resnet18", channels=3):
+def saved(path, weight=None, *, name="resnet18", channels=3, **about):
     """Keep a network as the stage train does, with known first filters."""
     network = make(name, channels)
     if weight is not None:
         network.get_submodule(network.first_conv).weight.data = torch.as_tensor(weight)
-    torch.save(ANY | {"state_dict": network.state_dict()}, path)
+    torch.save(ANY | {"state_dict": network.state_dict(), "about": about}, path)
     return path
 
 
@@ -98,6 +98,19 @@ def test_spatial_filters_have_their_colours(tmp_path, name):
     expected[0, 1, 2] = (255, 128, 128)
     expected[17, 4, 5] = (128, 0, 191)
     assert np.array_equal(grid.reshape(64, 7, 7, 3), expected)
+
+
+@pytest.mark.parametrize("length", [4, 5])
+def test_filters_over_differences_are_a_row_a_difference_in_colours(tmp_path, length):
+    weight = np.zeros((64, 3 * length, 7, 7), np.float32)
+    weight[2, 3 * 1 + 2, 1, 2] = 1.0  # blue of the second difference, of the third filter
+    weight[63, 3 * 3, 4, 5] = -1.0  # red of the fourth, of the last
+    path = saved(tmp_path / "w.pt", weight, channels=3 * length, source="frames")
+    filters.run(path, tmp_path / "filters.png")
+    grid = read_back(tmp_path / "filters.png")
+    expected = np.full((length, 64, 7, 7, 3), 128, np.uint8)
+    expected[1, 2, 1, 2, 2], expected[3, 63, 4, 5, 0] = 255, 0
+    assert np.array_equal(grid, expected)
 
 
 def test_random_filters_follow_the_formula(tmp_path):

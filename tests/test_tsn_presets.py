@@ -157,6 +157,7 @@ def test_frames_flow_and_fusion(name):
     assert warped.compute and warped.mode == "recompute"
     assert (warped.search_radius, warped.corners, warped.ransac_threshold) == (25, 1000, 1)
     assert (warped.min_inliers, warped.border) == (25, 5)
+    assert (params.engine.precision, params.fuse.svm) == ("float32", False)
     assert params.fuse.streams == STREAMS and params.fuse.weighted_of == "logits"
     assert params.fuse.weights == {"rgb": 1, "flow": 1, "warped_flow": 0.5, "rgb_difference": 0}
 

@@ -1,5 +1,7 @@
 """Crops of a frame, for training and for testing."""
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -10,44 +12,54 @@ _COLOUR_COMPONENTS = np.array(
 _COLOUR_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 
 
-def random_crop(
-    volume: np.ndarray,
+class Box(NamedTuple):
+    """A part of a frame, px."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, volume: np.ndarray, size: int) -> np.ndarray:
+        """Cut it out of a volume (H, W, C) and resize it to a square of ``size`` px."""
+        cut = volume[self.top : self.top + self.height, self.left : self.left + self.width]
+        return resize(cut, size, size)
+
+
+def random_box(
+    frame: tuple[int, int],
     size: int,
     scale_jitter: tuple[float, ...],
     places: str,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Cut a random box and resize it to a square.
+) -> Box:
+    """Draw a box to train on.
 
-    Its height and width are drawn from :func:`box_sides`, at most one step apart (TSN, section
-    3.2), and its place uniformly from the whole frame (Two-Stream, section 5) or from the fixed
-    ones of TSN's corner cropping. One value of 0.875 gives the two-stream paper's 224 of 256 px.
+    Its height and width are drawn alike from all pairs of :func:`box_sides` that are at most one
+    step apart (TSN, section 3.2), and its place uniformly from the whole frame (Two-Stream, section
+    5) or from the fixed ones of TSN's corner cropping. One value of 0.875 gives the two-stream
+    paper's 224 of 256 px.
 
     Parameters
     ----------
-    volume : ndarray of shape (H, W, C), uint8 or int16
+    frame : (H, W)
     size : int
-        Height and width of the result.
+        Height and width that the network sees.
     scale_jitter : tuple of float
         Shares of the short side, in order of size.
     places : {"anywhere", "five", "thirteen"}
     rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray of shape (size, size, C), of the same dtype
     """
-    sides = box_sides(min(volume.shape[:2]), size, scale_jitter)
-    first = int(rng.integers(len(sides)))
-    second = int(rng.integers(max(first - 1, 0), min(first + 1, len(sides) - 1) + 1))
-    height, width = sides[first], sides[second]
-    below, right = volume.shape[0] - height, volume.shape[1] - width
+    sides = list(enumerate(box_sides(min(frame), size, scale_jitter)))
+    pairs = [(h, w) for i, h in sides for j, w in sides if abs(i - j) <= 1]
+    height, width = pairs[int(rng.integers(len(pairs)))]
+    below, right = frame[0] - height, frame[1] - width
     if places == "anywhere":
         top, left = int(rng.integers(below + 1)), int(rng.integers(right + 1))
     else:
         fixed = fixed_places(below, right, places)
         top, left = fixed[int(rng.integers(len(fixed)))]
-    return resize(volume[top : top + height, left : left + width], size, size)
+    return Box(top, left, height, width)
 
 
 def box_sides(short: int, size: int, scale_jitter: tuple[float, ...]) -> list[int]:

@@ -62,16 +62,18 @@ class TrainingClips(Clips):
         padding = position == PADDING
         rng = np.random.default_rng((self.seed, epoch, 0 if padding else position))
         training, seen, modality = self.stream.training, self.stream.input, self.modality
-        snippets, offsets = [], []
+        snippets, offsets, box = [], [], None
         with self.open(number) as video:
             starts = sampling.training_starts(len(video), modality.span, training.segments, rng)
             flipped = training.flip and rng.random() < 0.5
             jitter = augment.rgb_jitter(training.rgb_jitter, rng) if training.rgb_jitter else 0
             for start in starts:
                 volume, offset = modality.snippet(video, int(start))
-                volume = augment.random_crop(
-                    volume, seen.crop, training.scale_jitter, training.crop_places, rng
+                # One for all snippets of a clip, as in the TSN authors' code.
+                box = box or augment.random_box(
+                    volume.shape[:2], seen.crop, training.scale_jitter, training.crop_places, rng
                 )
+                volume = box.cut(volume, seen.crop)
                 if flipped:
                     volume = volumes.flip(volume, signed=modality.signed)
                     offset = volumes.flip_means(offset) if modality.signed else offset

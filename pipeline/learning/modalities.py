@@ -1,4 +1,6 @@
-"""Modalities: what a network is shown of a clip. They part here and nowhere else.
+"""Modalities: what a network is shown of a clip. How they are read parts here and nowhere else.
+
+Which go together, and their channels, :mod:`pipeline.stream_params` says.
 
 Two-Stream, section 3.1: a frame; L fields of flow, of plain or of warped flow, as they are, along
 trajectories, or in both directions. TSN, section 3.2: L differences of frames. All are read as

@@ -59,7 +59,7 @@ def testing_starts(count: int, span: int, snippets: int) -> np.ndarray:
     ndarray of shape (snippets,), int64
         First indices, in order; repeated where the clip has fewer.
     """
-    share = max(count - span + 1, 1) / snippets
+    share = max(count - span + 1, 1) / snippets  # in floats, as there: 14.99... becomes 14
     return np.floor(share / 2 + share * np.arange(snippets)).astype(np.int64)
 
 

@@ -12,12 +12,16 @@ from pipeline.learning.augment import (
     box_sides,
     crop_places,
     fixed_places,
-    random_crop,
+    random_box,
     scaled_frame,
 )
 
 JITTER = (0.66, 0.75, 0.875, 1.0)
 quick = settings(max_examples=40, deadline=None)
+
+
+def random_crop(volume, size, *how):
+    return random_box(volume.shape[:2], size, *how).cut(volume, size)
 
 
 def ramp(height, width):
@@ -49,6 +53,15 @@ def test_box_sides_are_at_most_one_step_apart():
         assert all(abs(JITTER[n] - s) < 0.02 for n, s in zip(near, spans, strict=True))
         sides.add(tuple(near))
     assert sides == {(a, b) for a in range(4) for b in range(4) if abs(a - b) <= 1}
+
+
+def test_pairs_of_sides_are_drawn_alike():
+    """As in the authors' code (_sample_crop_size): of all pairs, so the outer sides are rarer."""
+    sides, rng = [168, 192, 224, 256], np.random.default_rng(0)
+    drawn = Counter(random_box((256, 340), 224, JITTER, "five", rng)[2:] for _ in range(4000))
+    assert set(drawn) == {(h, w) for i, h in enumerate(sides) for w in sides[max(i - 1, 0) : i + 2]}
+    assert len(drawn) == 10
+    assert all(abs(count - 400) < 5 * np.sqrt(400) for count in drawn.values())
 
 
 @quick

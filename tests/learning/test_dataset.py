@@ -98,12 +98,14 @@ def test_training_sample_is_made_of_its_parts(folders):
         starts = sampling.training_starts(14, 4, 3, rng)
         flipped = rng.random() < 0.5
         flips.add(flipped)
+        box = None  # one for all three
         snippets, offsets, _ = clips[epoch, 0, 0]
         for start, snippet, offset in zip(starts, snippets, offsets, strict=True):
             volume = volumes.flow_stack(np.stack(fields[start : start + 4]))
+            box = box or augment.random_box(volume.shape[:2], 32, (0.75, 1.0), "anywhere", rng)
             # Of the whole field, not of its crop.
             means = volume.reshape(-1, 8).mean(0, dtype=float)
-            crop = augment.random_crop(volume, 32, (0.75, 1.0), "anywhere", rng)
+            crop = box.cut(volume, 32)
             if flipped:
                 crop, means[::2] = crop[:, ::-1].copy(), 255 - means[::2]
                 crop[..., ::2] = 255 - crop[..., ::2]

@@ -149,9 +149,11 @@ def test_two_runs_give_equal_weights_and_another_seed_others():
     assert first != other
 
 
-def test_one_step_is_sgd_on_the_consensus():
+@pytest.mark.parametrize(("first", "bias"), [(1, 1), (5, 2)])
+def test_one_step_is_sgd_on_the_consensus(first, bias):
     """A single batch, by autograd in float64 and the update rule written out."""
-    params = replace(PARAMS, epochs=1, clip_norm=0.0, schedule="steps")
+    params = replace(PARAMS, epochs=1, clip_norm=0.0, schedule="steps", first_conv_lr_scale=first,
+                     bias_lr_scale=bias)  # fmt: skip
     network, twin = tiny(dropout=0.0), tiny(dropout=0.0).double().train()
     (codes, offsets, labels) = batches(0, count=1)[0]
     fit(network, params, epoch_loader=lambda _: [(codes, offsets, labels)])
@@ -161,16 +163,20 @@ def test_one_step_is_sgd_on_the_consensus():
     loss.backward()
     for (name, found), own in zip(network.named_parameters(), twin.parameters(), strict=True):
         rate = 0.1 if name.startswith("fc") else 0.01
+        rate *= first if name.startswith("conv.") else 1
+        rate *= bias if name.endswith("bias") and not name.startswith("bn") else 1
         decay = 0.0005 if own.ndim > 1 else 0.0
         expected = own - rate * (own.grad + decay * own)
         torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_clipping_bounds_the_step():
+@pytest.mark.parametrize("passes", [1, 2])
+def test_clipping_bounds_the_step(passes):
     start, moved = tiny(), {}
     for clip in (0.0, 1e-4):
         network = tiny()
-        fit(network, replace(PARAMS, epochs=1, clip_norm=clip, weight_decay=0.0, momentum=0.0),
+        fit(network, replace(PARAMS, epochs=1, clip_norm=clip, weight_decay=0.0, momentum=0.0,
+                             passes=passes),
             epoch_loader=lambda epoch: batches(epoch, count=1))  # fmt: skip
         pairs = zip(network.parameters(), start.parameters(), strict=True)
         moved[clip] = math.sqrt(sum(float((a - b).detach().square().sum()) for a, b in pairs))

@@ -34,6 +34,7 @@ def rng(seed=0):
         (10, 10, 1, [0], [0]),
         (4, 10, 1, [0], [0]),  # shorter than a snippet
         (4, 10, 3, [0, 0, 0], [0, 0, 0]),
+        (2, 1, 3, [0, 0, 0], [1, 1, 1]),  # fewer fields than segments
         (12, 5, 3, [0, 2, 4], [1, 3, 5]),  # eight places, in shares of two
     ],
 )

@@ -70,6 +70,21 @@ def test_gradients(consensus):
     assert torch.autograd.gradcheck(answer, [value.requires_grad_() for value in inputs])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_the_network(kind):
+    """Of the whole TSN, also through what attention looks at."""
+    model = TSN(network().double(), consensus=kind, segments=3, top_k=2).double()
+    for own in model.consensus.parameters():
+        nn.init.normal_(own)
+    snippets = torch.randn(2, 3, 4, 6, 6, dtype=torch.float64)
+    first = model.network[0].weight.detach().clone().requires_grad_()
+
+    def answer(weight):
+        return torch.func.functional_call(model, {"network.0.weight": weight}, (snippets,))
+
+    assert torch.autograd.gradcheck(answer, [first])
+
+
 def test_consensus_is_the_mean_of_the_logits():
     shared = network()
     snippets = torch.randn(3, 4, 4, 6, 6)
