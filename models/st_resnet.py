@@ -79,7 +79,7 @@ class STResNet(nn.Module):
     checkpointing : bool
         Keep no activations but the first layers' and, of each stage, those after the second unit
         and the last; compute the others again in the backward pass. The gradients and statistics
-        are the same. ``benchmarks/st_resnet_memory.py`` measures what that saves and costs.
+        are the same. ``benchmarks/st_resnet_memory.py`` measures what that saves.
 
     Raises
     ------

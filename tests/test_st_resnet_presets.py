@@ -39,6 +39,9 @@ LEARNING = {
     "label_smoothing": (0,) * 4,
     "sampling": ("shuffle",) * 4,
     "flip": (True,) * 4,
+    "ema_decay": (0,) * 4,
+    "keep": ("last",) * 4,
+    "patience": (0,) * 4,
     "passes": (8, 4, 32, 32),  # numSubBatches: of 32, 32, 4 and 4 clips
 }
 PHASES = {  # of both phases
@@ -98,7 +101,13 @@ def test_both_streams(preset):
         assert not stream.input.subtract_mean  # 128, zero motion, is
         training = stream.training
         assert (training.segments, training.freeze_bn, training.trained) == (1, "none", "all")
-        assert training.rgb_jitter == 0
+        assert (training.rgb_jitter, training.consensus) == (0, "average")
+        assert stream.network.weights == "data/pretrained/resnet50/resnet50.pth"
+        testing = stream.testing
+        assert (testing.frames, testing.crops, testing.crop_ratio) == (25, 10, 224 / 256)
+    appearance = preset.streams["spatial"].training
+    assert augment.box_sides(256, 224, appearance.scale_jitter) == [224]
+    assert appearance.crop_places == "anywhere"
     motion = preset.streams["temporal"].training
     assert augment.box_sides(256, 224, motion.scale_jitter) == [168, 192, 224, 256]
     assert motion.crop_places == "five"
@@ -113,7 +122,8 @@ def test_the_joined_network(preset):
         assert (getattr(joint.stage1, key), getattr(joint.stage2, key)) == expected, key
     testing = joint.testing
     assert (testing.frames, testing.stride, testing.views) == (25, 15, "full")
-    assert "joint" in preset.fuse.streams
+    assert preset.fuse.weights == {"spatial": 1, "temporal": 1, "joint": 0}
+    assert not preset.fuse.svm and preset.engine.precision == "float32"
 
 
 def test_flow_is_that_of_the_authors_tool(preset):

@@ -11,8 +11,10 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 from st_resnet_clips import HEIGHT, ROOT, SAMPLE, WIDTH, rows, short, write
+from torch import nn
 
 from models.from_streams import NETWORKS
+from models.st_resnet import TimeConv
 from pipeline import fuse, score_st_resnet, st_resnet
 from pipeline.learning.joined import SHAPE
 from pipeline.learning.scores import Scores, read_scores, write_scores
@@ -105,6 +107,50 @@ def test_a_preset_trains_both_phases_and_scores(folders, streams, name):
     for key in ("appearance.fc.weight", "motion.fc.weight", "motion.bn1.running_mean"):
         assert not torch.equal(of[2].state[key], of[3].state[key])
     assert len(Path("joint.csv").read_text().splitlines()) == 2
+
+
+def test_each_phase_and_the_test_go_by_their_own_params(folders, streams, monkeypatch):
+    """What is handed to the training, the network and the scoring; nothing is trained."""
+    handed = {}
+
+    def keep(make, clips, views, *, write, weights, **how):
+        task = make()
+        write(task, weights)
+        handed[how["name"]] = task.model, clips, views, how
+
+    def answers(network, clips, **how):
+        handed["score"] = network, clips, how
+        return ((np.zeros(2, np.float32), np.full(2, 0.5, np.float32)) for _ in clips)
+
+    monkeypatch.setattr(st_resnet, "train_once", keep)
+    monkeypatch.setattr(score_st_resnet, "score_clips", answers)
+    own = SAMPLE.st_resnet["joint"]
+    for connections, filters in (("multiply", True), ("none", False)):
+        params = params_of(
+            connections=connections, temporal_filters=filters, checkpointing=filters,
+            stage1=replace(own.stage1, lr_scale=0.3, frames=4, bn_momentum=0.1, passes=1),
+            stage2=replace(own.stage2, lr_scale=0.2, frames=9, bn_momentum=0.2, passes=1),
+            testing=replace(own.testing, views="ten_crops", frames=7),
+        )  # fmt: skip
+        section = params.st_resnet["joint"]
+        first = train(folders, "stage1", streams("resnet18"), params)
+        last = train(folders, "stage2", [first], params)
+        for key, lr in (("stage1", 0.3), ("stage2", 0.2)):
+            network, clips, views, how = handed[f"joint.{key}"]
+            phase = getattr(section, key)
+            assert clips.phase == phase == how["params"] and views.count == phase.frames
+            assert clips.crop == views.crop == CROP
+            assert how["lr"] == pytest.approx(params.lr * lr)
+            assert (network.time_pool, network.connections) == (phase.time_pool, connections)
+            assert network.checkpointing == filters
+            assert any(isinstance(m, TimeConv) for m in network.modules()) == filters
+            momenta = {m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
+            assert list(momenta) == [pytest.approx(phase.bn_momentum)]
+        score_st_resnet.run(*folders, last, Path("joint.h5"), name="joint", params=params)
+        network, clips, how = handed["score"]
+        assert network.time_pool and network.connections == connections
+        assert (how["views"], how["crop"], how["seen"].length) == ("ten_crops", CROP, 10)
+        assert clips.dataset.testing == section.testing
 
 
 def test_its_scores_are_fused_with_those_of_a_stream_that_has_more_clips(folders, streams):

@@ -10,7 +10,8 @@ Read off the authors' code (github.com/feichtenhofer/st-resnet, ``cnn_get_im_flo
 - A run of strided frames starts at any of them. There, the first one is never drawn.
 - All clips of a batch have one stride. There, those of a pass through the network do: 4 of 128.
 - Testing with a stride takes it; there, it is given and not used (``frameSample`` is
-  ``uniformly``): frames are evenly spaced, as with stride 0 here.
+  ``uniformly``): frames are evenly spaced, as with stride 0 here; of videos of fewer than 35 frames
+  it takes all that have their fields and begins anew, where stride 0 repeats some.
 - A video that is too short for the stride changes the stride of no other in its batch.
 - A video without a frame that has all of its fields shows its middle frame, and fields past its
   ends repeat the first or the last. There, it is an error.

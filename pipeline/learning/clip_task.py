@@ -19,6 +19,10 @@ class ClipTask(nn.Module):
     A clip's loss is the sum of both heads' over the steps in time. It is right where the mean of
     all their logits is.
 
+    ``phase.bn_momentum`` is that of a batch, as in the authors' code, which updates the statistics
+    once with the mean over its passes. Here each pass updates them, by so much that all of them
+    together do; of several processes, the first's count.
+
     Parameters
     ----------
     network : STResNet
@@ -32,9 +36,10 @@ class ClipTask(nn.Module):
         both = network.appearance, network.motion
         self.first_convs = [stream.get_submodule(stream.first_conv) for stream in both]
         self.new = [stream.get_submodule(stream.head) for stream in both]
+        momentum = 1 - (1 - phase.bn_momentum) ** (1 / phase.passes)
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.momentum = phase.bn_momentum
+                module.momentum = momentum
                 module.weight.lr_scale = phase.bn_scale_lr_scale
         self.train()
 

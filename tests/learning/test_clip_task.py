@@ -108,8 +108,19 @@ def test_rates_decay_and_momentum_are_the_authors():
             ("fc.weight", 1, 0.0005), ("fc.bias", 2, 0),
         ):  # fmt: skip
             assert found[f"{stream}.{key}"] == (pytest.approx(0.001 * rate), decay), key
-    momenta = {m.momentum for m in task.modules() if isinstance(m, nn.BatchNorm2d)}
-    assert momenta == {0.05}
+
+
+@pytest.mark.parametrize("passes", [1, 4, 32])
+def test_the_statistics_follow_a_batch_by_their_momentum_in_any_number_of_passes(passes):
+    with torch.device("meta"):
+        task = ClipTask(network(), replace(PHASE, batch=32, passes=passes, bn_momentum=0.05), SEEN)
+    norms = [module for module in task.modules() if isinstance(module, nn.BatchNorm2d)]
+    x = torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1).expand(2, 64, 1, 1)
+    for norm in (norms[0], norms[-1]):
+        own = nn.BatchNorm2d(64, momentum=norm.momentum)
+        for _ in range(passes):
+            own(x)
+        torch.testing.assert_close(own.running_mean, torch.full((64,), 0.05 * 2))
 
 
 def test_heads_and_first_convolutions_of_both_streams_have_their_own_rates():
