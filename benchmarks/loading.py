@@ -54,7 +54,7 @@ def main():
     parser.add_argument("--streams", nargs="+", help="of params.yaml (default: all)")
     parser.add_argument("--samples", type=int, default=150, help="loaded in each round")
     parser.add_argument("--iterations", type=int, default=25, help="trained in each round")
-    parser.add_argument("--clips", type=int, default=12, help="scored in each round")
+    parser.add_argument("--clips", type=int, default=12, help="scored in each round, at least")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="where to write all this as JSON")
     args = parser.parse_args()
@@ -115,8 +115,8 @@ def loading(source, videos, stream, args):
         cv2.setNumThreads(1)
 
         assert next(iter(loader(clips, batch_sampler=draws)))[0].shape[2:4] == peers[0, 0].shape[1:]
-        plain = DataLoader(peers, num_workers=loader_workers(), batch_sampler=draws)
-        pairs = [(rate(loader(clips, batch_sampler=draws), len(draws)), rate(plain, len(draws)))
+        theirs = DataLoader(peers, num_workers=loader_workers(), batch_sampler=draws)
+        pairs = [(rate(loader(clips, batch_sampler=draws), len(draws)), rate(theirs, len(draws)))
                  for _ in range(args.rounds)]  # fmt: skip
         cv2.setNumThreads(-1)
         os.sched_setaffinity(0, cores)
@@ -258,7 +258,7 @@ def plain(stream, classes, iterations):
 
 
 def testing(source, videos, stream, args):
-    """Time the real scoring with clips loaded beside it, and on views in memory."""
+    """Time the real scoring with clips loaded beside it, and the network alone."""
     mean, std = NORMALISATION[stream.network.name]
     seen = stream.testing
     clips = dataset.TestingClips(source, videos, stream, mean, snippets=seen.frames,
@@ -277,8 +277,8 @@ def testing(source, videos, stream, args):
             pass
         scored = count * views / (clock() - marks[0])
         pairs.append((scored, alone(stream, network, count * views)))
-    scored, on_ready, share = ratio(pairs)
-    return {"views_per_clip": views, "views_per_s": scored, "network_alone": on_ready,
+    scored, network_alone, share = ratio(pairs)
+    return {"views_per_clip": views, "views_per_s": scored, "network_alone": network_alone,
             "share": share}  # fmt: skip
 
 

@@ -49,10 +49,12 @@ def main() -> None:
     args = parser.parse_args()
     try:
         params = load(args.path)
+    except ParamsError as error:
+        raise SystemExit(f"check: {error}") from None
+    try:
         check_paths(params)
     except ParamsError as error:
-        named = str(error).startswith(str(args.path))
-        raise SystemExit(f"check: {'' if named else f'{args.path}: '}{error}") from None
+        raise SystemExit(f"check: {args.path}: {error}") from None
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ def keep_freed() -> None:
 
     Else glibc gives large pieces back to the system, and the next batch, which takes as much again,
     gets it page by page: up to a third of the time of loading flow, and a fifth of training on a
-    CPU (PyTorch's performance tuning guide). The process stays as large as it once was. Nothing
-    happens where the C library isn't glibc.
+    CPU. The process stays about as large as it once was. Nothing happens where the C library isn't
+    glibc.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
-        library.mallopt(_MMAP_THRESHOLD, 1 << 30)
-        library.mallopt(_TRIM_THRESHOLD, 1 << 30)
+        # Old glibcs refuse more than 32 MiB.
+        if library.mallopt(_MMAP_THRESHOLD, 1 << 30) or library.mallopt(_MMAP_THRESHOLD, 1 << 25):
+            library.mallopt(_TRIM_THRESHOLD, 1 << 30)

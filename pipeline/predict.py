@@ -12,8 +12,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from pipeline import bidirectional_flow, decode, flow, score, score_st_resnet, warped_flow
@@ -54,50 +56,76 @@ def run(
     Raises
     ------
     ValueError
-        If a file isn't there, or weights are missing or of other params.
+        If a file isn't there, or weights are missing, of other classes than each other's, or of
+        another input than the params say. Weights don't know ``decode`` and ``flow``.
     """
     for path in paths:
         if not path.is_file():
             raise ValueError(f"{path}: no such file, expected a video")
     streams = params.fuse.streams
+    classes = _check_weights({name: weights / f"{name}.pt" for name in streams}, params)
     read = {params.streams[name].source for name in streams if name in params.streams}
     joined = [params.st_resnet[name].source for name in streams if name in params.st_resnet]
     read |= {"frames", *joined} if joined else set()
     how = params.flow
     if read != {"frames"} and how.backend != "given":
         how = with_backend(how)
-    classes = read_weights(weights / f"{streams[0]}.pt").classes
     paths = list(dict.fromkeys(paths))
-    ids = video_ids([path.as_posix() for path in paths], stems_alone=True)
-    with tempfile.TemporaryDirectory(prefix="predict-") as scratch:
-        data = Path(scratch)
-        counts, excluded = {}, {}
-        for path, video_id in progress(list(zip(paths, ids, strict=True)), unit="video",
-                                       desc="frames and flow"):  # fmt: skip
+    ids = dict(zip(paths, video_ids([path.as_posix() for path in paths], stems_alone=True),
+                   strict=True))  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".predict-", dir=out) as scratch:
+        data, counts, excluded = Path(scratch), {}, {}
+        for path in progress(paths, unit="video", desc="frames and flow"):
             try:
-                counts[path] = _prepare(data, path, video_id, read, how, params)
-            except (Excluded, OSError) as error:
-                excluded[path] = str(error)
-        usable = [pair for pair in zip(paths, ids, strict=True) if pair[0] in counts]
-        if not usable:
+                counts[path] = _prepare(data, path, ids[path], read, how, params)
+            # One file's own fault, as pipeline.stalls.guarded has it.
+            except (Excluded, ValueError, RuntimeError, cv2.error) as error:
+                excluded[path] = str(error).removeprefix(f"{path}: ")
+        if not counts:
             return [], excluded
         for folder in data.iterdir():
             fields = folder.name != "frames"  # of which there is one less
-            videos = {video_id: counts[path] - fields for path, video_id in usable}
+            videos = {ids[path]: count - fields for path, count in counts.items()}
             write_videos(folder / "videos.csv", _rows(videos, classes, params.dataset.name))
         probs = {name: _score(name, data, weights, params) for name in streams}
         answers = []
-        for path, video_id in usable:
-            own = {name: of[video_id].astype(np.float64) for name, of in probs.items()}
-            average = np.mean(list(own.values()), axis=0)
-            answers.append(Answer(path, tuple(classes), own, average))
-        out.mkdir(parents=True, exist_ok=True)
-        for answer, (_, video_id) in zip(answers, usable, strict=True):
-            with whole_file(out / f"{video_id}.png") as file:
-                draw(file, answer, data, video_id, bound=params.flow.bound, top=top)
+        for path in counts:
+            own = {name: of[ids[path]].astype(np.float64) for name, of in probs.items()}
+            answers.append(Answer(path, out / f"{ids[path]}.png", tuple(classes), own,
+                                  np.mean(list(own.values()), axis=0)))  # fmt: skip
+            with whole_file(answers[-1].picture) as file:
+                draw(file, answers[-1], data, ids[path], bound=params.flow.bound, top=top)
     with whole_file(out / "predictions.csv") as file:
         _write(file, answers, top)
     return answers, excluded
+
+
+def _check_weights(paths: dict[str, Path], params: Params) -> list[str]:
+    """Read all weights before any video; give their classes.
+
+    DVC sees to it that the stages have weights of their params, but not here.
+    """
+    classes = None
+    for name, path in paths.items():
+        kept = read_weights(path)
+        classes = classes or kept.classes
+        if kept.classes != classes:
+            raise ValueError(f"{path}: got weights of other classes than {next(iter(paths))}.pt, "
+                             "expected the same")  # fmt: skip
+        if name in params.streams:
+            stream = params.streams[name]
+            wanted = {"source": stream.source, "input": asdict(stream.input)}
+        else:
+            section = params.st_resnet[name]
+            wanted = {"source": section.source, "connections": section.connections}
+        for key, value in wanted.items():
+            if kept.about.get(key) != value:
+                raise ValueError(
+                    f"{path}: got weights of {key} {kept.about.get(key)}, expected {value}, as "
+                    "params.yaml says: dvc repro trains those"
+                )
+    return classes
 
 
 def _prepare(
@@ -154,12 +182,13 @@ def _write(path: Path, answers: list[Answer], top: int) -> None:
     """Write the likeliest classes of each video, and the probabilities that streams give them."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("video", "rank", "class", "average", *answers[0].streams))
+        writer.writerow(("video", "picture", "rank", "class", "average", *answers[0].streams))
         for answer in answers:
             for rank, label in enumerate(likeliest(answer.average, top), 1):
                 shares = [answer.average[label], *(of[label] for of in answer.streams.values())]
                 told = (f"{share:.4f}" for share in shares)
-                writer.writerow((answer.path, rank, answer.classes[label], *told))
+                told = (answer.path, answer.picture.name, rank, answer.classes[label], *told)
+                writer.writerow(told)
 
 
 def show(answer: Answer, top: int) -> str:
@@ -189,6 +218,8 @@ def main() -> None:
         if args.top < 1:
             raise ValueError(f"--top: got {args.top}, expected at least 1")
         answers, excluded = run(args.videos, args.out, load(), weights=args.weights, top=args.top)
+    except KeyboardInterrupt:
+        raise SystemExit("predict: stopped") from None
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"predict: {one_line(error)}") from None
     for answer in answers:

@@ -21,6 +21,8 @@ class Answer(NamedTuple):
     Attributes
     ----------
     path : Path
+    picture : Path
+        Where it is drawn.
     classes : tuple of str
     streams : dict of ndarray of shape (classes,), float64
         Each stream's probabilities.
@@ -29,6 +31,7 @@ class Answer(NamedTuple):
     """
 
     path: Path
+    picture: Path
     classes: tuple[str, ...]
     streams: dict[str, np.ndarray]
     average: np.ndarray
@@ -62,7 +65,8 @@ def draw(file: Path, answer: Answer, data: Path, video_id: str, *, bound: float,
     if (data / "flow").is_dir():
         with store.StoredVideo(data / "flow", video_id, store.FLOW) as video:
             fields = [store.dequantise(video.read(int(place)), bound) for place in places]
-        most = max(float(np.percentile(np.hypot(*field), 99)) for field in fields)
+        # At least 1 px: no motion is half a code off zero, and would else fill the picture.
+        most = max(1.0, *(float(np.percentile(np.hypot(*field), 99)) for field in fields))
         rows.append([in_colours(field, most) for field in fields])
     height, width = rows[0][0].shape[:2]
     high = 2.2 * height / width * len(rows)
@@ -77,7 +81,8 @@ def draw(file: Path, answer: Answer, data: Path, video_id: str, *, bound: float,
             if not number:
                 axes.set_title(f"frame {place + 1}", fontsize=8)
     _bars(figure.add_subplot(grid[:, -1]), answer, top)
-    figure.suptitle(f"{answer.path.name}: {answer.classes[likeliest(answer.average, 1)[0]]}")
+    figure.suptitle(f"{answer.path.name}: {answer.classes[likeliest(answer.average, 1)[0]]}",
+                    parse_math=False)  # fmt: skip
     # matplotlib writes its version into a picture; without it the bytes are those of the picture.
     figure.savefig(file, dpi=110, metadata={"Software": None})
     plt.close(figure)
@@ -102,7 +107,8 @@ def _bars(axes: plt.Axes, answer: Answer, top: int) -> None:
     axes.barh(places, answer.average[shown], color="0.8", label="average")
     for number, (name, probs) in enumerate(answer.streams.items()):
         axes.plot(probs[shown], places, "o", color=f"C{number}", markersize=4, label=name)
-    axes.set_yticks(places, [answer.classes[label] for label in shown], fontsize=8)
+    axes.set_yticks(places, [answer.classes[label] for label in shown], fontsize=8,
+                    parse_math=False)  # fmt: skip
     axes.invert_yaxis()
     axes.set_xlim(0, 1.02)
     axes.set_xlabel("probability", fontsize=8)

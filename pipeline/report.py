@@ -104,8 +104,8 @@ def _draw_confusion(path: Path, truth: list[str], answer: list[str], classes: li
     figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
     axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     size = 9 if len(classes) <= 30 else 5
-    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
-    axes.set_yticks(range(len(classes)), classes, fontsize=size)
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(range(len(classes)), classes, fontsize=size, parse_math=False)
     axes.set_xlabel("answer (average of the streams)")
     axes.set_ylabel("truth")
     axes.set_title(f"{int(np.trace(counts))} of {len(truth)} test clips right")

@@ -1,6 +1,7 @@
 """predict: the stages' own answers to videos that no dataset lists, from random networks."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -29,6 +30,7 @@ from pipeline.learning.scores import read_scores
 from pipeline.learning.weights import write_weights
 from pipeline.params import load
 from pipeline.stream_params import channels_of
+from pipeline.video import store
 from pipeline.videos import Video, write_videos
 
 ROOT = Path(__file__).parents[1]
@@ -141,6 +143,7 @@ def test_its_answers_are_those_of_the_stages(here, tmp_path):
     answers, excluded = predict.run(clips, tmp_path / "out", params, weights=Path("data/weights"),
                                     top=2)  # fmt: skip
     assert excluded == {} and [answer.path for answer in answers] == clips
+    assert not Path(".items").exists()  # of which the stages would lose count
     expected = by_stages(tmp_path / "stages", params)
     for number, answer in enumerate(answers):
         assert answer.classes == tuple(CLASSES) and list(answer.streams) == [*KINDS, "joint"]
@@ -157,10 +160,9 @@ def test_its_answers_are_those_of_the_stages(here, tmp_path):
     best = answers[1].average.argsort()[::-1]
     assert [row["class"] for row in rows[2:]] == [CLASSES[label] for label in best[:2]]
     assert float(rows[2]["average"]) == pytest.approx(answers[1].average.max(), abs=5e-5)
-    pictures = sorted((tmp_path / "out").glob("*.png"))
-    assert len(pictures) == 2 and not Path(".items/flow/clip").exists()
-    shown = [cv2.imread(str(path)) for path in pictures]
-    assert shown[0].shape != shown[1].shape or (shown[0] != shown[1]).any()
+    assert [row["picture"] for row in rows[::2]] == [answer.picture.name for answer in answers]
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == sorted([*{row["picture"] for row in rows}, "predictions.csv"])
 
 
 def command(folder, *arguments):
@@ -178,7 +180,7 @@ def test_a_broken_file_is_named_and_the_others_are_answered(project, tmp_path):
     assert done.stderr.splitlines()[-1].startswith("predict: text.mp4: damaged or truncated")
     assert len(list(tmp_path.glob("*.png"))) == 1
     alone = command(project, "text.mp4", "--out", str(tmp_path / "none"))
-    assert alone.returncode == 1 and not (tmp_path / "none").exists()
+    assert alone.returncode == 1 and list((tmp_path / "none").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -193,6 +195,47 @@ def test_what_is_wrong_is_one_line(here, monkeypatch, arguments, said):
     monkeypatch.setattr(sys, "argv", ["predict", *arguments])
     with pytest.raises(SystemExit, match=f"^predict: {said}"):
         predict.main()
+
+
+@pytest.mark.parametrize(
+    ("name", "about", "heads", "said"),
+    [
+        ("flow", {"source": "flow", "input": {"length": 9}}, CLASSES, "got weights of input "),
+        ("warped_flow", {"source": "flow"}, CLASSES, "got weights of source flow, expected warped"),
+        ("joint", {"source": "flow", "connections": "none"}, CLASSES, "got weights of connections"),
+        ("joint", {}, ["jump", "run"], "got weights of other classes than frames"),
+        ("joint", None, None, "no such file"),
+    ],
+)
+def test_weights_of_other_params_are_refused_before_any_video_is_read(
+    project, tmp_path, monkeypatch, name, about, heads, said
+):
+    monkeypatch.chdir(project)
+    shutil.copytree("data/weights", tmp_path / "weights")
+    file = tmp_path / f"weights/{name}.pt"
+    kept = torch.load(file, weights_only=True)
+    file.unlink()
+    if about is not None:
+        torch.save(kept | {"about": about, "heads": {"d": heads}}, file)
+    with pytest.raises(ValueError, match=rf"{name}\.pt: {said}"):
+        predict.run([Path("clip 0.mp4")], tmp_path / "out", load(), weights=tmp_path / "weights",
+                    top=1)  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_shows_frames_and_names_as_they_are(tmp_path):
+    """Without flow; what TeX would read otherwise is text."""
+    frame = np.full((48, 64, 3), (200, 30, 60), np.uint8)
+    (tmp_path / "frames").mkdir()
+    store.write_video(tmp_path / "frames", "v", [[frame]] * 3, store.FRAMES, store="hdf5",
+                      quality=95, made_by={})  # fmt: skip
+    probs = np.array([0.25, 0.75])
+    answer = prediction_picture.Answer(
+        Path("cost $\\x$.mp4"), tmp_path / "v.png", ("$a", "b$\\y$"), {"frames": probs}, probs
+    )
+    prediction_picture.draw(answer.picture, answer, tmp_path, "v", bound=20.0, top=2)
+    shown = cv2.imread(str(answer.picture), cv2.IMREAD_COLOR_RGB).astype(int)
+    assert (np.abs(shown - frame[0, 0]).max(2) < 6).mean() > 0.05
 
 
 def test_colours_show_direction_and_length():

@@ -35,20 +35,26 @@ def random_box(
 ) -> Box:
     """Draw a box to train on.
 
-    Its height and width are drawn alike from all pairs of :func:`box_sides` that are at most one
-    step apart (TSN, section 3.2), and its place uniformly from the whole frame (Two-Stream, section
-    5) or from the fixed ones of TSN's corner cropping. One value of 0.875 gives the two-stream
-    paper's 224 of 256 px.
+    Its height and width are drawn uniformly from all pairs of :func:`box_sides` that are at most
+    one step apart (TSN, section 3.2), and its place uniformly from the whole frame (Two-Stream,
+    section 5) or from the fixed ones of TSN's corner cropping. One value of 0.875 gives the
+    two-stream paper's 224 of 256 px.
 
     Parameters
     ----------
-    frame : (H, W)
+    frame : (int, int)
+        Its height and width, px.
     size : int
         Height and width that the network sees.
     scale_jitter : tuple of float
         Shares of the short side, in order of size.
     places : {"anywhere", "five", "thirteen"}
     rng : numpy.random.Generator
+
+    Returns
+    -------
+    Box
+        Inside the frame.
     """
     sides = list(enumerate(box_sides(min(frame), size, scale_jitter)))
     pairs = [(h, w) for i, h in sides for j, w in sides if abs(i - j) <= 1]

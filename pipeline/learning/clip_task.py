@@ -20,8 +20,9 @@ class ClipTask(nn.Module):
     all their logits is.
 
     ``phase.bn_momentum`` is that of a batch, as in the authors' code, which updates the statistics
-    once with the mean over its passes. Here each pass updates them, by so much that all of them
-    together do; of several processes, the first's count.
+    once with the mean over its passes. Here each pass updates them, by so much that all of a whole
+    batch together do, where its clips divide into ``phase.passes``; of several processes, the
+    first's count.
 
     Parameters
     ----------

@@ -76,6 +76,8 @@ def gather(own: list) -> list:
 def launch(processes: int) -> None:
     """Run this command in so many processes, and end with them; return in those that compute.
 
+    Those keep freed memory (:mod:`pipeline.memory`).
+
     Parameters
     ----------
     processes : int

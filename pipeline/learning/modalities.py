@@ -97,36 +97,39 @@ def offsets_of(fields: np.ndarray | None, fixed: tuple[float, ...] | None) -> np
     return volumes.field_means(fields) if fixed is None else np.array(fixed, np.float32)
 
 
-def _frame(video: StoredVideo, start: int, of: Modality) -> tuple[np.ndarray, None]:
+def _frame(video: StoredVideo, start: int, modality: Modality) -> tuple[np.ndarray, None]:
     return video.read(start), None
 
 
-def _differences(video: StoredVideo, start: int, of: Modality) -> tuple[np.ndarray, None]:
-    wanted = snippet_indices(start, of.seen.length + 1, of.seen.stride, len(video))
+def _differences(video: StoredVideo, start: int, modality: Modality) -> tuple[np.ndarray, None]:
+    wanted = snippet_indices(start, modality.seen.length + 1, modality.seen.stride, len(video))
     return volumes.difference_stack(video.read_many(wanted)), None
 
 
-def _fields(video: StoredVideo, start: int, of: Modality) -> np.ndarray:
-    return video.read_many(snippet_indices(start, of.seen.length, of.seen.stride, len(video)))
+def _fields(video: StoredVideo, start: int, modality: Modality) -> np.ndarray:
+    seen = modality.seen
+    return video.read_many(snippet_indices(start, seen.length, seen.stride, len(video)))
 
 
-def _stack(video: StoredVideo, start: int, of: Modality) -> tuple[np.ndarray, np.ndarray]:
-    fields = _fields(video, start, of)
+def _stack(video: StoredVideo, start: int, modality: Modality) -> tuple[np.ndarray, np.ndarray]:
+    fields = _fields(video, start, modality)
     return volumes.flow_stack(fields), fields
 
 
-def _trajectory(video: StoredVideo, start: int, of: Modality) -> tuple[np.ndarray, np.ndarray]:
+def _trajectory(
+    video: StoredVideo, start: int, modality: Modality
+) -> tuple[np.ndarray, np.ndarray]:
     """Sample along trajectories; rounded to codes again, off by half a code, B/255 px, at most."""
-    fields, bound = _fields(video, start, of), video.made_by["settings"]["bound"]
+    fields, bound = _fields(video, start, modality), video.made_by["settings"]["bound"]
     volume = volumes.trajectory_stack(store.dequantise(fields, bound))
     return store.quantise(volume, bound), fields
 
 
-def _both_ways(video: StoredVideo, start: int, of: Modality) -> tuple[np.ndarray, np.ndarray]:
+def _both_ways(video: StoredVideo, start: int, modality: Modality) -> tuple[np.ndarray, np.ndarray]:
     """Stack L/2 fields forward from the frame in the middle, then L/2 backward from it."""
-    count = len(video)
-    tau = middle_frame(start, of.span, count)
-    forward, backward = bidirectional_indices(tau, of.seen.length, of.seen.stride, count)
+    seen, count = modality.seen, len(video)
+    tau = middle_frame(start, modality.span, count)
+    forward, backward = bidirectional_indices(tau, seen.length, seen.stride, count)
     both = ((forward, store.FLOW), (backward, store.BACKWARD))
     fields = np.concatenate([video.read_many(wanted, names=names) for wanted, names in both])
     return volumes.flow_stack(fields), fields

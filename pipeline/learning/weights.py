@@ -14,6 +14,8 @@ from torch import nn
 
 from models import build
 
+_PARTS = ("heads", "state_dict", "about")
+
 
 class Weights(NamedTuple):
     """A file of weights: each dataset's classes in order, tensors by name, and the rest."""
@@ -79,8 +81,8 @@ def read_weights(path: Path) -> Weights:
         kept = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever it says of a file that isn't one of its own
         raise ValueError(f"{path}: not a file of tensors, expected {expected}") from error
-    known = isinstance(kept, dict) and {"heads", "state_dict", "about"} <= kept.keys()
-    if not known or not all(isinstance(kept[key], dict) for key in ("heads", "state_dict")):
+    known = isinstance(kept, dict) and kept.keys() >= {*_PARTS}
+    if not known or not all(isinstance(kept[key], dict) for key in _PARTS):
         raise ValueError(f"{path}: no heads, state_dict and about in it, expected {expected}")
     if not kept["heads"]:
         raise ValueError(f"{path}: no head in it, expected {expected}")

@@ -209,6 +209,7 @@ class StoredVideo:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         if self._file is not None:
+            self._tables.clear()  # each would keep the file open
             self._file.close()
 
     def read(

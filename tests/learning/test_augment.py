@@ -55,7 +55,7 @@ def test_box_sides_are_at_most_one_step_apart():
     assert sides == {(a, b) for a in range(4) for b in range(4) if abs(a - b) <= 1}
 
 
-def test_pairs_of_sides_are_drawn_alike():
+def test_pairs_of_sides_are_drawn_uniformly():
     """As in the authors' code (_sample_crop_size): of all pairs, so the outer sides are rarer."""
     sides, rng = [168, 192, 224, 256], np.random.default_rng(0)
     drawn = Counter(random_box((256, 340), 224, JITTER, "five", rng)[2:] for _ in range(4000))
