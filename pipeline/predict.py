@@ -64,11 +64,12 @@ def run(
             raise ValueError(f"{path}: no such file, expected a video")
     streams = params.fuse.streams
     classes = _check_weights({name: weights / f"{name}.pt" for name in streams}, params)
-    read = {params.streams[name].source for name in streams if name in params.streams}
-    joined = [params.st_resnet[name].source for name in streams if name in params.st_resnet]
-    read |= {"frames", *joined} if joined else set()
+    sections = params.streams | params.st_resnet
+    # All flow is made of frames, and all other flow beside the plain one.
+    made = {"frames", *(sections[name].source for name in streams)}
+    made |= {"flow"} if made != {"frames"} else set()
     how = params.flow
-    if read != {"frames"} and how.backend != "given":
+    if "flow" in made and how.backend != "given":
         how = with_backend(how)
     paths = list(dict.fromkeys(paths))
     ids = dict(zip(paths, video_ids([path.as_posix() for path in paths], stems_alone=True),
@@ -76,9 +77,11 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".predict-", dir=out) as scratch:
         data, counts, excluded = Path(scratch), {}, {}
+        for source in made:
+            (data / source).mkdir()
         for path in progress(paths, unit="video", desc="frames and flow"):
             try:
-                counts[path] = _prepare(data, path, ids[path], read, how, params)
+                counts[path] = _prepare(data, path, ids[path], made, how, params)
             # One file's own fault, as pipeline.stalls.guarded has it.
             except (Excluded, ValueError, RuntimeError, cv2.error) as error:
                 excluded[path] = str(error).removeprefix(f"{path}: ")
@@ -129,23 +132,21 @@ def _check_weights(paths: dict[str, Path], params: Params) -> list[str]:
 
 
 def _prepare(
-    data: Path, path: Path, video_id: str, read: set[str], how: Flow, params: Params
+    data: Path, path: Path, video_id: str, made: set[str], how: Flow, params: Params
 ) -> int:
-    """Store a video's frames, and what flow the streams read, in a folder each; count frames."""
+    """Store a video's frames and its flow of the kinds in ``made``; give the number of frames."""
     frames, plain, warped, both_ways = (
         data / name for name in ("frames", "flow", "warped_flow", "bidirectional_flow")
     )
-    for folder in (frames, *([plain] if read != {"frames"} else []), *map(data.joinpath, read)):
-        folder.mkdir(exist_ok=True)
     count = decode.decode_video(frames, video_id, path, "", params.decode, "")
-    if read != {"frames"}:
+    if "flow" in made:
         if how.backend == "given":
             flow.given_flow(plain, video_id, path, "", how, "")
         else:
             flow.flow_video(plain, video_id, frames, "", how, "")
-    if "warped_flow" in read:
+    if "warped_flow" in made:
         warped_flow.warp_video(warped, video_id, frames, plain, [], how, params.warped_flow, "")
-    if "bidirectional_flow" in read:
+    if "bidirectional_flow" in made:
         bidirectional_flow.both_ways(both_ways, video_id, frames, plain, [], how, "")
     return count
 

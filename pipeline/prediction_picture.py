@@ -95,7 +95,7 @@ def in_colours(field: np.ndarray, most: float) -> np.ndarray:
     """
     x, y = field.astype(np.float32)
     length, degrees = cv2.cartToPolar(x, y, angleInDegrees=True)
-    value = np.clip(length / max(most, 1e-6), 0, 1)
+    value = np.clip(length / most, 0, 1)
     return (255 * cv2.cvtColor(cv2.merge([degrees, np.ones_like(value), value]),
                                cv2.COLOR_HSV2RGB)).round().astype(np.uint8)  # fmt: skip
 
