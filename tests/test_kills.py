@@ -247,7 +247,7 @@ def test_a_full_or_read_only_disk_stops_a_stage_in_one_line(undisturbed, tmp_pat
     mounted("-o", "remount,ro,bind", folder / "data")
     status, said = stage(folder, *decode)
     assert status != 0
-    assert said.startswith("decode: [Errno 30] Read-only file system: 'data/frames/.c0__v00.h5")
+    assert said.startswith("decode: [Errno 30] Read-only file system: 'data/frames/.c")
 
     subprocess.run(["umount", folder / "data"], check=True)
     status, said = stage(folder, *decode)
