@@ -262,18 +262,19 @@ def testing(source, videos, stream, args):
     mean, std = NORMALISATION[stream.network.name]
     seen = stream.testing
     clips = dataset.TestingClips(source, videos, stream, mean, snippets=seen.frames,
-                                 crops=seen.crops, crop_ratio=seen.crop_ratio)  # fmt: skip
+                                 crop_ratio=seen.crop_ratio)  # fmt: skip
     std = clips.modality.divisors(std)
     # Loaders read ahead: what they have read before the clock starts must not be most of it.
     skipped = _SKIPPED + 2 * loader_workers()
     count = max(args.clips, 2 * skipped)
     order = random.Random(0).choices(range(len(videos)), k=count + skipped)
-    views = len(clips[order[0]][0])
+    views = len(clips[order[0]][0]) * seen.crops
     pairs = []
     for _ in range(args.rounds):
         marks, network = [], network_of(stream, len({video.label for video in videos}))
         read = after(loader(clips, batch_size=None, sampler=order), marks, skipped)
-        for _ in score_views(network, read, std=std):
+        for _ in score_views(network, read, crop=stream.input.crop, crops=seen.crops,
+                             signed=clips.modality.signed, std=std):  # fmt: skip
             pass
         scored = count * views / (clock() - marks[0])
         pairs.append((scored, alone(stream, network, count * views)))

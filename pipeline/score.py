@@ -42,7 +42,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) ->
     check_same(weights, kept, classes, source)
     mean, std = NORMALISATION[stream.network.name]
     clips = dataset.TestingClips(
-        source, videos, stream, mean, snippets=stream.testing.frames, crops=stream.testing.crops,
+        source, videos, stream, mean, snippets=stream.testing.frames,
         crop_ratio=stream.testing.crop_ratio,
     )  # fmt: skip
     network = stream_network(weights, kept, stream.network.name, channels=clips.modality.channels,
@@ -51,7 +51,10 @@ def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) ->
 
     def answer(share: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         read = loader(clips, batch_size=None, sampler=share)
-        return score_views(network, read, std=std, classes=len(kept.classes))
+        return score_views(
+            network, read, crop=stream.input.crop, crops=stream.testing.crops,
+            signed=clips.modality.signed, std=std, classes=len(kept.classes),
+        )  # fmt: skip
 
     write_answers(out, videos, kept.classes, answer, name=name)
 

@@ -113,12 +113,10 @@ def _views(
     if views == "ten_crops":
         places = augment.crop_places(height, width, crop, 10)
         height = width = crop
-    negated = torch.ones(flow.shape[2], 1, 1, device=flow.device)
-    negated[::2] = -1
     for top, left, flipped in places:
         cut = (..., slice(top, top + height), slice(left, left + width))
-        shown = rgb[cut], flow[cut]
-        yield (shown[0].flip(4), shown[1].flip(4) * negated) if flipped else shown
+        shown = (rgb[cut], False), (flow[cut], True)
+        yield tuple(volumes.mirrored(x, signed=s) if flipped else x for x, s in shown)
 
 
 def _normalise(codes: torch.Tensor, offsets: torch.Tensor, std: tuple[float, ...]) -> torch.Tensor:

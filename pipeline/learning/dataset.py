@@ -1,4 +1,4 @@
-"""Stored videos as samples for training and as views for testing."""
+"""Stored videos as samples for training and as frames to cut the views of testing from."""
 
 from pathlib import Path
 
@@ -85,33 +85,42 @@ class TrainingClips(Clips):
 
 
 class TestingClips(Clips):
-    """Equally spaced snippets and fixed crops; nothing is drawn."""
+    """Equally spaced snippets, whole; nothing is drawn.
 
-    def __init__(self, *args: object, snippets: int, crops: int, crop_ratio: float) -> None:
+    Their views are cut by :func:`pipeline.learning.scoring.score_views`: ten crops of a frame are
+    four times its size to hand from process to process.
+    """
+
+    def __init__(self, *args: object, snippets: int, crop_ratio: float) -> None:
         super().__init__(*args)
-        self.snippets, self.crops, self.crop_ratio = snippets, crops, crop_ratio
+        self.snippets, self.crop_ratio = snippets, crop_ratio
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Cut all views of a clip: V = snippets x crops.
+        """Read a clip's snippets.
 
         Returns
         -------
-        views : ndarray of shape (V, crop, crop, C), uint8 or int16
-            Crops are ``crop_ratio`` of the short side, resized to ``input.crop``.
-        offsets : ndarray of shape (V, C), float32
+        snippets : ndarray of shape (S, H, W, C), uint8 or int16
+            Scaled so that ``input.crop`` px are ``crop_ratio`` of the short side.
+        offsets : ndarray of shape (S, C), float32
         label : int
         """
-        crop, modality, views, offsets = self.stream.input.crop, self.modality, [], []
+        crop, modality, snippets, offsets = self.stream.input.crop, self.modality, [], []
         with self.open(number) as video:
-            starts = sampling.testing_starts(len(video), modality.span, self.snippets)
-            for start in starts:
+            for start in sampling.testing_starts(len(video), modality.span, self.snippets):
                 volume, offset = modality.snippet(video, int(start))
                 volume = augment.scaled_frame(volume, crop, self.crop_ratio)
-                height, width = volume.shape[:2]
-                for place in augment.crop_places(height, width, crop, self.crops):
-                    top, left, flipped = place
-                    box = volume[top : top + crop, left : left + crop]
-                    views.append(volumes.flip(box, signed=modality.signed) if flipped else box)
-                    mirrors = flipped and modality.signed
-                    offsets.append(volumes.flip_means(offset) if mirrors else offset)
-        return np.stack(views), np.stack(offsets), self.videos[number].label
+                snippets.append(volumes.packed(volume))
+                offsets.append(offset)
+        return np.stack(snippets), np.stack(offsets), self.videos[number].label
+
+
+class ValidationClips(TestingClips):
+    """The centres of the snippets of :class:`TestingClips`: ``input.crop`` px, a square."""
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Read a clip's snippets as :class:`TrainingClips` gives them."""
+        snippets, offsets, label = super().__getitem__(number)
+        crop = self.stream.input.crop
+        ((top, left, _),) = augment.crop_places(*snippets.shape[1:3], crop, 1)
+        return snippets[:, top : top + crop, left : left + crop], offsets, label

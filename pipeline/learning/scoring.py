@@ -10,7 +10,7 @@ from torch import nn
 
 from models import fold_bn
 from pipeline import SUBSETS
-from pipeline.learning import devices, volumes
+from pipeline.learning import augment, devices, volumes
 from pipeline.learning.scores import Scores, write_scores
 from pipeline.progress import progress
 from pipeline.videos import Video
@@ -20,17 +20,27 @@ def score_views(
     network: nn.Module,
     clips: Iterable[tuple[torch.Tensor, torch.Tensor, int]],
     *,
+    crop: int,
+    crops: int,
+    signed: bool,
     std: tuple[float, ...],
     classes: int | None = None,
     batch: int = 64,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Average the logits and the softmax over all views of each clip.
+    """Average the logits and the softmax over all views of each clip: its snippets times crops.
 
     Parameters
     ----------
     network : nn.Module
         Changed for good: its batch normalisation is folded into the convolutions.
-    clips : iterable of (codes (V, H, W, C) uint8 or int16, offsets (V, C) float32, label)
+    clips : iterable of (codes (S, H, W, C) uint8 or int16, offsets (S, C) float32, label)
+        Whole snippets: see :class:`pipeline.learning.dataset.TestingClips`.
+    crop : int
+        Height and width that the network sees, px.
+    crops : int
+        How many of a snippet: see :func:`pipeline.learning.augment.crop_places`.
+    signed : bool
+        Whether every other channel is an x, which changes its sign in a mirrored view.
     std : tuple of float
         What to divide each channel by, in codes.
     classes : int, optional
@@ -47,11 +57,23 @@ def score_views(
     for codes, offsets, _ in clips:
         with torch.inference_mode():
             codes, offsets = (x.to(on, non_blocking=True) for x in (codes, offsets))
-            parts = zip(codes.split(batch), offsets.split(batch), strict=True)
-            logits = torch.cat([network(volumes.normalise(*part, std)) for part in parts])
-            logits = logits[:, :classes].double().cpu()
+            places = augment.crop_places(*codes.shape[1:3], crop, crops)
+            at_once = max(batch // len(places), 1)
+            logits = []
+            for part in zip(codes.split(at_once), offsets.split(at_once), strict=True):
+                whole = volumes.normalise(*part, std)
+                views = [_view(whole, *place, crop, signed=signed) for place in places]
+                logits.append(network(torch.cat(views)))
+            logits = torch.cat(logits)[:, :classes].double().cpu()
             means = logits.mean(0).float().numpy(), logits.softmax(1).mean(0).float().numpy()
         yield means  # outside: a caller that stops half-way would stay in inference mode
+
+
+def _view(
+    inputs: torch.Tensor, top: int, left: int, flipped: bool, crop: int, *, signed: bool
+) -> torch.Tensor:
+    cut = inputs[..., top : top + crop, left : left + crop]
+    return volumes.mirrored(cut, signed=signed) if flipped else cut
 
 
 def write_answers(

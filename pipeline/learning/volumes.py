@@ -106,6 +106,25 @@ def flip(volume: np.ndarray, *, signed: bool) -> np.ndarray:
     return mirrored
 
 
+def mirrored(inputs: torch.Tensor, *, signed: bool) -> torch.Tensor:
+    """Mirror what :func:`normalise` gave (..., C, H, W); where ``signed``, x changes its sign.
+
+    As :func:`flip` does of codes.
+    """
+    mirror = inputs.flip(-1)
+    if signed:
+        mirror[..., ::2, :, :].neg_()
+    return mirror
+
+
+def packed(volume: np.ndarray) -> np.ndarray:
+    """Lay a volume (H, W, C) of planes out with its channels last in memory too."""
+    if volume.flags.c_contiguous:
+        return volume
+    planes = volume.transpose(2, 0, 1).reshape(volume.shape[2], -1)
+    return cv2.transpose(planes).reshape(volume.shape)  # in half of the time of cv2.merge
+
+
 def flip_means(means: np.ndarray) -> np.ndarray:
     """Give the field means (2L,) of the mirrored volume."""
     mirrored = means.copy()

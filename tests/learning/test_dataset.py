@@ -65,11 +65,9 @@ def training(folders, kind="frames", *, seed=7, **options):
     return dataset.TrainingClips(folders / kind, VIDEOS, stream(kind, **options), MEAN, seed=seed)
 
 
-def viewed(folders, kind="frames", *, snippets=3, crops=10, **options):
-    return dataset.TestingClips(
-        folders / kind, VIDEOS, stream(kind, **options), MEAN, snippets=snippets, crops=crops,
-        crop_ratio=CROP_RATIO,
-    )  # fmt: skip
+def for_testing(folders, kind="frames", *, snippets=3, of=dataset.TestingClips, **options):
+    return of(folders / kind, VIDEOS, stream(kind, **options), MEAN, snippets=snippets,
+              crop_ratio=CROP_RATIO)  # fmt: skip
 
 
 def pictures(folders, kind, video_id):
@@ -153,7 +151,7 @@ def test_no_flip_where_params_say_so(folders):
 
 
 def test_a_short_clip_repeats_its_last_field(folders):
-    clips, fields = viewed(folders, "flow", snippets=1), pictures(folders, "flow", "short")
+    clips, fields = for_testing(folders, "flow", snippets=1), pictures(folders, "flow", "short")
     with clips.open(1) as video:
         volume, offsets = clips.modality.snippet(video, 0)
     for channel, field in enumerate((0, 1, 2, 2)):
@@ -162,34 +160,34 @@ def test_a_short_clip_repeats_its_last_field(folders):
     np.testing.assert_array_equal(offsets, np.full(8, 127.5))
 
 
-@pytest.mark.parametrize("crops", [1, 2, 5, 10])
-def test_views_of_a_test_clip(folders, crops):
+def test_snippets_of_a_test_clip(folders):
     # 32 px are 0.8 of the short side of 40, so that nothing is resized.
-    views, offsets, label = viewed(folders, crops=crops)[0]
+    snippets, offsets, label = for_testing(folders)[0]
     frames = pictures(folders, "frames", "long")
-    assert views.shape == (3 * crops, 32, 32, 3) and label == 4
-    np.testing.assert_array_equal(offsets, np.float32([MEAN] * (3 * crops)))
-    expected = []
-    for start in (2, 7, 11):
-        frame = frames[start]
-        centre = frame[4:36, 12:44]
-        corners = [frame[:32, :32], frame[:32, -32:], frame[-32:, :32], frame[-32:, -32:]]
-        plain = [centre] if crops <= 2 else [*corners, centre]
-        expected += plain + ([box[:, ::-1] for box in plain] if crops in (2, 10) else [])
-    np.testing.assert_array_equal(views, expected)
+    assert label == 4
+    np.testing.assert_array_equal(offsets, np.float32([MEAN] * 3))
+    np.testing.assert_array_equal(snippets, [frames[start] for start in (2, 7, 11)])
+    centres, *others = for_testing(folders, of=dataset.ValidationClips)[0]
+    np.testing.assert_array_equal(centres, [frames[start][4:36, 12:44] for start in (2, 7, 11)])
+    np.testing.assert_array_equal(others[0], offsets)
+    assert others[1] == label
 
 
-def test_mirrored_flow_views_and_their_means(folders):
-    views, offsets, _ = viewed(folders, "flow", crops=2, subtract_mean=True)[0]
-    assert views.shape == (6, 32, 32, 8)
-    for plain in (0, 2, 4):
-        moved = [views[v].astype(float) - offsets[v] for v in (plain, plain + 1)]
-        np.testing.assert_allclose(moved[1][..., ::2], -moved[0][:, ::-1, ::2], atol=1e-4)
-        np.testing.assert_allclose(moved[1][..., 1::2], moved[0][:, ::-1, 1::2], atol=1e-4)
+@pytest.mark.parametrize("crop_ratio", [CROP_RATIO, 0.5])
+def test_flow_of_a_test_clip_lies_in_memory_as_a_network_takes_it(folders, crop_ratio):
+    clips = for_testing(folders, "flow", subtract_mean=True)
+    clips.crop_ratio = crop_ratio
+    snippets, offsets, _ = clips[0]
+    fields = pictures(folders, "flow", "long")
+    assert snippets.flags.c_contiguous
+    for start, snippet, offset in zip((1, 5, 9), snippets, offsets, strict=True):
+        volume = volumes.flow_stack(np.stack(fields[start : start + 4]))
+        np.testing.assert_array_equal(snippet, augment.scaled_frame(volume, 32, crop_ratio))
+        np.testing.assert_allclose(offset, volume.reshape(-1, 8).mean(0, dtype=float), rtol=1e-6)
 
 
-def test_views_do_not_depend_on_anything_drawn(folders):
-    first, second = (viewed(folders, "flow")[0] for _ in range(2))
+def test_nothing_is_drawn_for_testing(folders):
+    first, second = (for_testing(folders, "flow")[0] for _ in range(2))
     assert first[0].tobytes() == second[0].tobytes()
     assert first[1].tobytes() == second[1].tobytes()
 

@@ -33,9 +33,9 @@ ENGINE = Engine(
 class Tiny(nn.Module):
     first_conv, head = "conv", "fc"
 
-    def __init__(self, dropout=0.2):
+    def __init__(self, dropout=0.2, channels=3):
         super().__init__()
-        self.conv, self.bn = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)
+        self.conv, self.bn = nn.Conv2d(channels, 6, 3), nn.BatchNorm2d(6)
         self.conv2, self.bn2 = nn.Conv2d(6, 6, 3, bias=False), nn.BatchNorm2d(6)
         self.dropout, self.fc = nn.Dropout(dropout), nn.Linear(6, 3)
 
@@ -217,24 +217,39 @@ def test_loader_workers_can_be_set(monkeypatch, asked, expected):
 
 def clips():
     rng = np.random.default_rng(0)
-    for views in (1, 7, 12):
-        codes = rng.integers(0, 256, (views, 9, 9, 3)).astype(np.uint8)
-        offsets = rng.uniform(90, 140, (views, 3)).astype(np.float32)
+    for snippets in (1, 7, 12):
+        codes = rng.integers(0, 256, (snippets, 11, 14, 4)).astype(np.uint8)
+        offsets = rng.uniform(90, 140, (snippets, 4)).astype(np.float32)
         yield torch.from_numpy(codes), torch.from_numpy(offsets), 1
 
 
-def test_scores_are_means_over_views():
-    network = tiny(dropout=0.5)
+VIEWS = {"crop": 9, "crops": 10, "signed": True, "std": (*STD, 60.0)}
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("crops", [1, 2, 5, 10])
+def test_scores_are_means_over_views(crops, signed):
+    """Against views that are cut from codes and mirrored as in training."""
+    network = tiny(dropout=0.5, channels=4)
     nn.init.normal_(network.fc.weight, std=5.0)
-    found = list(score_views(network, clips(), std=STD))
+    how = VIEWS | {"crops": crops, "signed": signed}
+    found = list(score_views(network, clips(), **how))
     network.eval()
-    for (logits, probs), (codes, offsets, _) in zip(found, clips(), strict=True):
+    for (logits, probs), (snippets, all_offsets, _) in zip(found, clips(), strict=True):
         assert logits.shape == probs.shape == (3,) and logits.dtype == probs.dtype == np.float32
         single = []
-        for view in range(len(codes)):
-            x = volumes.normalise(codes[view : view + 1], offsets[view : view + 1], STD)
-            with torch.no_grad():
-                single.append(network(x)[0].double().numpy())
+        for codes, offsets in zip(snippets.numpy(), all_offsets.numpy(), strict=True):
+            centre = codes[1:10, 2:11]
+            corners = [codes[:9, :9], codes[:9, 5:], codes[2:, :9], codes[2:, 5:]]
+            views = [(box, offsets) for box in ([centre] if crops <= 2 else [*corners, centre])]
+            if crops in (2, 10):
+                means = volumes.flip_means(offsets) if signed else offsets
+                views += [(volumes.flip(box, signed=signed), means) for box, _ in views]
+            for view in views:
+                x = volumes.normalise(*(torch.from_numpy(part)[None] for part in view), how["std"])
+                with torch.no_grad():
+                    single.append(network(x)[0].double().numpy())
+        assert len(single) == crops * len(snippets)
         single = np.array(single)
         softmax = np.exp(single) / np.exp(single).sum(1, keepdims=True)
         np.testing.assert_allclose(logits, single.mean(0), rtol=1e-5, atol=1e-5)
@@ -242,17 +257,17 @@ def test_scores_are_means_over_views():
 
 
 def test_scoring_half_way_leaves_gradients_on():
-    answers = score_views(tiny(), clips(), std=STD)
+    answers = score_views(tiny(channels=4), clips(), **VIEWS)
     next(answers)
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
-@pytest.mark.parametrize("batch", [1, 5, 12])
+@pytest.mark.parametrize("batch", [1, 20, 120])
 def test_scores_do_not_depend_on_the_batch(batch):
-    network = tiny()
+    network = tiny(channels=4)
     for one, other in zip(
-        score_views(network, clips(), std=STD, batch=batch),
-        score_views(network, clips(), std=STD, batch=64),
+        score_views(network, clips(), **VIEWS, batch=batch),
+        score_views(network, clips(), **VIEWS),
         strict=True,
     ):
         for a, b in zip(one, other, strict=True):

@@ -44,7 +44,7 @@ def clips(folder, kind, length, *, stride=1, subtract_mean=False):
         source=KINDS[kind],
         input=Input(length=length, kind=kind, stride=stride, subtract_mean=subtract_mean, crop=32),
     )
-    return dataset.TestingClips(folder, VIDEOS, made, MEAN, snippets=1, crops=1, crop_ratio=1.0)
+    return dataset.TestingClips(folder, VIDEOS, made, MEAN, snippets=1, crop_ratio=1.0)
 
 
 def values(folder, video_id, start, *args, **options):
@@ -106,16 +106,14 @@ def test_training_and_testing_starts_go_by_the_span(folder, kind):
     stride = 1 if kind == "trajectory" else 3
     read = clips(folder, kind, 6, stride=stride)
     span = {"stack": 16, "trajectory": 6, "bidirectional": 14}[kind]
-    tested = dataset.TestingClips(
-        folder, VIDEOS, read.stream, MEAN, snippets=8, crops=1, crop_ratio=1.0
-    )
+    tested = dataset.TestingClips(folder, VIDEOS, read.stream, MEAN, snippets=8, crop_ratio=1.0)
     trained = dataset.TrainingClips(folder, VIDEOS, read.stream, MEAN, seed=0)
-    views = list(tested[0][0])
+    snippets = list(tested[0][0])
     for epoch in range(20):
-        views += list(trained[epoch, 0, 0][0])
+        snippets += list(trained[epoch, 0, 0][0])
     starts = set()
-    for view in views:
-        fields = view[0, 0, 1::2].astype(int)  # y isn't changed by flips
+    for snippet in snippets:
+        fields = snippet[0, 0, 1::2].astype(int)  # y isn't changed by flips
         assert len(set(fields.tolist())) == 6
         starts.add(int(fields[0]) - 40 - (span // 2 if kind == "bidirectional" else 0))
     assert (min(starts), max(starts)) == (0, 20 - span)
@@ -165,10 +163,10 @@ def test_a_short_clip_repeats_its_last_field_along_trajectories(moving):
 
 def test_mirrored_trajectories_are_exactly_the_negative(moving):
     read = clips(moving[0], "trajectory", 4, subtract_mean=True)
-    views = dataset.TestingClips(
-        moving[0], VIDEOS, read.stream, MEAN, snippets=1, crops=2, crop_ratio=1.0
-    )
-    (plain, mirrored), offsets, _ = views[0]
-    np.testing.assert_array_equal(mirrored[..., ::2], 255 - plain[:, ::-1, ::2])
-    np.testing.assert_array_equal(mirrored[..., 1::2], plain[:, ::-1, 1::2])
-    np.testing.assert_array_equal(offsets[1][::2], 255 - offsets[0][::2])
+    (codes,), (offsets,), _ = read[0]
+    mirrored = volumes.flip(codes.copy(), signed=True)
+    np.testing.assert_array_equal(mirrored[..., ::2], 255 - codes[:, ::-1, ::2])
+    np.testing.assert_array_equal(mirrored[..., 1::2], codes[:, ::-1, 1::2])
+    means = volumes.flip_means(offsets)
+    np.testing.assert_array_equal(means[::2], 255 - offsets[::2])
+    np.testing.assert_array_equal(means[1::2], offsets[1::2])
