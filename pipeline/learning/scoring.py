@@ -61,19 +61,29 @@ def score_views(
             at_once = max(batch // len(places), 1)
             logits = []
             for part in zip(codes.split(at_once), offsets.split(at_once), strict=True):
-                whole = volumes.normalise(*part, std)
-                views = [_view(whole, *place, crop, signed=signed) for place in places]
-                logits.append(network(torch.cat(views)))
+                inputs = volumes.normalise(*part, std)
+                logits.append(network(_views(inputs, places, crop, signed=signed)))
             logits = torch.cat(logits)[:, :classes].double().cpu()
             means = logits.mean(0).float().numpy(), logits.softmax(1).mean(0).float().numpy()
         yield means  # outside: a caller that stops half-way would stay in inference mode
 
 
-def _view(
-    inputs: torch.Tensor, top: int, left: int, flipped: bool, crop: int, *, signed: bool
+def _views(
+    inputs: torch.Tensor, places: list[tuple[int, int, bool]], crop: int, *, signed: bool
 ) -> torch.Tensor:
-    cut = inputs[..., top : top + crop, left : left + crop]
-    return volumes.mirrored(cut, signed=signed) if flipped else cut
+    """Cut the views of normalised snippets (N, C, H, W), place by place, in channels-last memory.
+
+    Rows of pixels are copied to where they belong: ``torch.cat`` takes twice as long.
+    """
+    mirrored = (
+        volumes.mirrored(inputs, signed=signed) if any(place[2] for place in places) else None
+    )
+    count, channels, _, width = inputs.shape
+    views = inputs.new_empty((len(places), count, crop, crop, channels))
+    for view, (top, left, flipped) in zip(views, places, strict=True):
+        source, left = (mirrored, width - crop - left) if flipped else (inputs, left)
+        view.copy_(source.permute(0, 2, 3, 1)[:, top : top + crop, left : left + crop])
+    return views.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def write_answers(
