@@ -1,6 +1,7 @@
 """ST-ResNet's stages: both phases and the scores, from every preset, on a few clips of noise."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -182,6 +183,40 @@ def test_what_was_trained_before_is_not_trained_again(folders, streams, capsys):
     assert first.read_bytes() == before
     train(folders, "stage1", starts, params_of(connections="multiply"))
     assert "trained before" not in capsys.readouterr().out
+
+
+def in_two_processes(*words):
+    """Run a stage's command by params.yaml, which has to ask for two."""
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, words)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_train_as_two_passes_of_one_and_score_as_one(folders, streams):
+    """Batch normalisation averages over one clip in both."""
+    yaml, starts = YAML(typ="safe", pure=True), streams("resnet18")
+    tree = yaml.load((ROOT / "presets/st_resnet_sample.yaml").read_text())
+    section = tree["st_resnet"]["joint"]
+    section["crop"], section["testing"]["frames"] = CROP, 5
+    section["stage1"] |= {"batch": 2, "passes": 2, "epochs": 1, "milestones": []}
+    yaml.dump(tree, Path("params.yaml"))
+    alone = train(folders, "stage1", starts, load())
+    score_st_resnet.run(*folders, alone, Path("alone.h5"), name="joint", params=load())
+    section["stage1"]["passes"], tree["engine"]["processes"] = 1, 2
+    yaml.dump(tree, Path("params.yaml"))
+    out = Path("both.pt"), Path("both.csv")
+    in_two_processes("pipeline.st_resnet", "stage1", "joint", *folders, *out, *starts)
+    both = read_weights(out[0]).state
+    for key, value in read_weights(alone).state.items():
+        if not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            torch.testing.assert_close(both[key], value, rtol=1e-4, atol=1e-5)
+    in_two_processes("pipeline.score_st_resnet", "joint", *folders, alone, "both.h5")
+    one, two = (read_scores(Path(name)) for name in ("alone.h5", "both.h5"))
+    assert two.video_id.tolist() == one.video_id.tolist()
+    np.testing.assert_allclose(two.logits, one.logits, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

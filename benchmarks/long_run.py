@@ -1,0 +1,100 @@
+"""Memory of a training that goes on for long: whether it is flat.
+
+Trains one stream of ``params.yaml`` by its stage's command, in a scratch folder, for as long as
+asked, and adds up the memory of its processes every ten seconds. See ``benchmarks/README.md``.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from common import machine
+from ruamel.yaml import YAML
+
+_EVERY_S = 10
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--stream", default="temporal", help="of params.yaml")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--out", type=Path, help="where to write all this as JSON")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        params = YAML().load(Path("params.yaml"))
+        stream = params["streams"][args.stream]
+        stream["training"].update(epochs=1_000_000, milestones=[])
+        YAML().dump(params, Path(scratch) / "params.yaml")
+        (Path(scratch) / "data").symlink_to(Path("data").resolve())
+        curve = Path(scratch) / "curve.csv"
+        samples = watched(scratch, args.stream, stream["source"], curve, args.minutes * 60)
+        epochs = len(curve.read_text(encoding="utf-8").splitlines()) - 1
+    minutes, mib = np.array(samples).T
+    settled = minutes >= minutes[-1] / 6
+    slope = np.polyfit(minutes[settled] / 60, mib[settled], 1)[0]
+    result = {
+        "machine": machine(),
+        "stream": args.stream,
+        "minutes": round(float(minutes[-1]), 1),
+        "epochs": epochs,
+        "mib_after_a_sixth": round(float(mib[settled][0])),
+        "mib_at_the_end": round(float(mib[-1])),
+        "mib_at_most": round(float(mib.max())),
+        "mib_an_hour_more": round(float(slope), 1),
+        "samples": [[round(m, 2), round(total)] for m, total in samples],
+    }
+    print({name: value for name, value in result.items() if name != "samples"})
+    if args.out:
+        args.out.write_text(json.dumps(result) + "\n", encoding="utf-8")
+
+
+def watched(folder, stream, source, curve, seconds):
+    """Train; give (minutes, MiB of all its processes) every so often."""
+    env = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.train",
+        stream,
+        f"data/{source}",
+        "weights.pt",
+        curve,
+    ]
+    started, samples = time.monotonic(), []
+    process = subprocess.Popen(command, cwd=folder, env=env, stderr=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL)  # fmt: skip
+    try:
+        while (passed := time.monotonic() - started) < seconds:
+            time.sleep(_EVERY_S)
+            if process.poll() is not None:
+                raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}")
+            samples.append((passed / 60, sum(map(size_of, tree(process.pid)))))
+    finally:
+        process.terminate()
+        process.wait()
+    return samples
+
+
+def tree(pid):
+    """List a process and all that it started."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def size_of(process):
+    """Give a process's MiB, its share of what it shares with others (Linux's PSS)."""
+    try:
+        return process.memory_full_info().pss / 2**20
+    except psutil.NoSuchProcess:
+        return 0
+
+
+if __name__ == "__main__":
+    main()
