@@ -1,16 +1,19 @@
-"""Memory that a step of ST-ResNet's training takes, by clips, with and without checkpointing.
+"""Memory and time that a step of ST-ResNet's training takes, with and without checkpointing.
 
 Two ResNet-50s of 101 classes, clips of 5 and of 11 frames of 224 px, one pass forward and backward
 and one step of SGD, each in a process of its own. On a CPU it is the process's peak less what it
-held before the network was there; on a GPU, torch's peak of what it has allocated. See
+held before the network was there; on a GPU, torch's peak of what it has allocated. The seconds are
+the median of three further steps. See
 ``benchmarks/README.md``.
 """
 
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -50,7 +53,7 @@ def main():
 
 
 def one(clips, frames, checkpointing, crop):
-    """Train one step; give what it took in MiB."""
+    """Train one step; give what it took in MiB, and how long further ones take."""
     on = "cuda" if torch.cuda.is_available() else "cpu"
     shapes = [(clips, frames, channels, crop, crop) for channels in (3, 2 * FIELDS)]
     inputs = [torch.randn(shape, device=on) for shape in shapes]
@@ -62,16 +65,25 @@ def one(clips, frames, checkpointing, crop):
         checkpointing=bool(checkpointing),
     ).to(on)  # fmt: skip
     optimiser = torch.optim.SGD(network.parameters(), 1e-4, 0.9)
-    fixed = (
-        3 * sum(p.numel() for p in network.parameters()) * 4 / 2**20
-    )  # gradient and momentum, too
-    two_head_loss(network(*inputs), labels).backward()
-    optimiser.step()
+    # Of each weight, the gradient and the momentum, too.
+    fixed = 3 * sum(p.numel() for p in network.parameters()) * 4 / 2**20
+
+    def step():
+        started = time.perf_counter()
+        optimiser.zero_grad()
+        two_head_loss(network(*inputs), labels).backward()
+        optimiser.step()
+        if on == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    step()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
     if on == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**20
     return {"clips": clips, "frames": frames, "checkpointing": bool(checkpointing),
-            "weights_gradients_momentum_mib": round(fixed), "step_mib": round(peak)}  # fmt: skip
+            "weights_gradients_momentum_mib": round(fixed), "step_mib": round(peak),
+            "step_s": round(statistics.median(step() for _ in range(3)), 3)}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from models import build
 from models.from_streams import from_streams
 from pipeline import (
+    adopt,
     bidirectional_flow,
     decode,
     flow,
@@ -163,6 +164,45 @@ def test_its_answers_are_those_of_the_stages(here, tmp_path):
     assert [row["picture"] for row in rows[::2]] == [answer.picture.name for answer in answers]
     left = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert left == sorted([*{row["picture"] for row in rows}, "predictions.csv"])
+
+
+def test_given_flow_of_packed_videos_of_one_name(here, tmp_path):
+    """The stages' own pictures, laid out as a tool does, packed and given, are answered alike."""
+    params = load()
+    weights = {"frames": 1.0, "flow": 1.0}
+    params = replace(
+        params,
+        streams={name: params.streams[name] for name in weights},
+        st_resnet={},
+        fuse=replace(params.fuse, streams=tuple(weights), weights=weights),
+        bidirectional_flow=replace(params.bidirectional_flow, compute=False),
+    )
+    data, source, found = tmp_path / "data", tmp_path / "source", []
+    for kind in ("frames", "flow"):
+        (data / kind).mkdir(parents=True)
+    for number in range(2):
+        clip, folder = Path(f"clip {number}.mp4"), source / f"{number}/clip"
+        decode.decode_video(data / "frames", clip.stem, clip, "", params.decode, "")
+        flow.flow_video(data / "flow", clip.stem, data / "frames", "", params.flow, "")
+        folder.mkdir(parents=True)
+        for kind, names in (("frames", store.FRAMES), ("flow", store.FLOW)):
+            with store.StoredVideo(data / kind, clip.stem, names) as video:
+                for k in range(len(video)):
+                    for name, jpeg in zip(names, video.jpegs(k), strict=True):
+                        name = "img" if kind == "frames" else name
+                        (folder / f"{name}_{k:05d}.jpg").write_bytes(jpeg)
+    adopt.run(source, tmp_path / "packed", layout="denseflow", bound=params.flow.bound, lists={})
+    given = replace(params, flow=replace(params.flow, backend="given"))
+    clips = [f"clip {number}.mp4" for number in range(2)]
+    packed = [tmp_path / f"packed/{number}/clip.h5" for number in range(2)]
+    for paths, how in ((clips, params), (packed, given)):
+        answers, excluded = predict.run(list(map(Path, paths)), tmp_path / "out", how,
+                                        weights=Path("data/weights"), top=1)  # fmt: skip
+        assert excluded == {} and len({answer.picture for answer in answers}) == 2
+        found.append([answer.streams for answer in answers])
+    for one, other in zip(*found, strict=True):
+        for name in ("frames", "flow"):
+            np.testing.assert_array_equal(one[name], other[name])
 
 
 def command(folder, *arguments):
