@@ -262,7 +262,7 @@ def testing(source, videos, stream, args):
     mean, std = NORMALISATION[stream.network.name]
     seen = stream.testing
     clips = dataset.TestingClips(source, videos, stream, mean, snippets=seen.frames,
-                                 crop_ratio=seen.crop_ratio)  # fmt: skip
+                                 crops=seen.crops, crop_ratio=seen.crop_ratio)  # fmt: skip
     std = clips.modality.divisors(std)
     # Loaders read ahead: what they have read before the clock starts must not be most of it.
     skipped = _SKIPPED + 2 * loader_workers()

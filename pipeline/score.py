@@ -42,7 +42,7 @@ def run(source: Path, weights: Path, out: Path, *, name: str, params: Params) ->
     check_same(weights, kept, classes, source)
     mean, std = NORMALISATION[stream.network.name]
     clips = dataset.TestingClips(
-        source, videos, stream, mean, snippets=stream.testing.frames,
+        source, videos, stream, mean, snippets=stream.testing.frames, crops=stream.testing.crops,
         crop_ratio=stream.testing.crop_ratio,
     )  # fmt: skip
     network = stream_network(weights, kept, stream.network.name, channels=clips.modality.channels,

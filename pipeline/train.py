@@ -65,8 +65,8 @@ def run(
     mean, std = NORMALISATION[stream.network.name]
     clips = dataset.TrainingClips(source, training, stream, mean, seed=seed)
     std, channels = clips.modality.divisors(std), clips.modality.channels
-    views = dataset.ValidationClips(source, val, stream, mean, snippets=stream.training.segments,
-                                    crop_ratio=_VALIDATION_CROP)  # fmt: skip
+    views = dataset.TestingClips(source, val, stream, mean, snippets=stream.training.segments,
+                                 crops=1, crop_ratio=_VALIDATION_CROP)  # fmt: skip
 
     # Git ignores these files, so a queued experiment has none of its own.
     pretrained = file_of(stream.network.name, stream.network.weights, project.root())

@@ -90,13 +90,16 @@ def test_two_iterations_and_one_view(tmp_path, monkeypatch, sources, stream):
     params = replace(params, fuse=replace(fuse, svm=False))  # no training clip is scored
     score.run(source, tmp_path / "w.pt", tmp_path / "one.h5", name="one", params=params)
     counted = []
-    monkeypatch.setattr(score, "score_views", lambda _, clips, crops, **__: (
-        (counted.append((len(codes), crops)) or np.zeros(2), np.ones(2)) for codes, *_ in clips
+    monkeypatch.setattr(score, "score_views", lambda _, clips, **how: (
+        (counted.append((len(codes), how)) or np.zeros(2), np.ones(2)) for codes, *_ in clips
     ))  # fmt: skip
     more = replace(stream, testing=replace(stream.testing, frames=2, crops=5))
     score.run(source, tmp_path / "w.pt", tmp_path / "views.h5", name="one",
               params=replace(params, streams={"one": more}))  # fmt: skip
-    assert counted == [(2, 5), (2, 5)]
+    for count, how in counted:
+        assert (count, how["crops"], how["crop"]) == (2, 5, stream.input.crop)
+        assert how["signed"] == (stream.source != "frames")
+    assert len(counted) == 2
     with h5py.File(tmp_path / "one.h5") as file:
         assert file["subset"].asstr()[:].tolist() == ["test"] * 2
         np.testing.assert_allclose(file["logits"][:], whole[1::2], rtol=1e-5, atol=1e-6)

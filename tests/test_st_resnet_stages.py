@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -189,10 +190,11 @@ def in_two_processes(*words):
     """Run a stage's command by params.yaml, which has to ask for two."""
     done = subprocess.run(
         [sys.executable, "-m", *map(str, words)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "LOGLEVEL": "INFO"},
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert re.search(r"nproc_per_node\s*: 2", done.stderr)  # as torchrun has it
 
 
 def test_two_processes_train_as_two_passes_of_one_and_score_as_one(folders, streams):

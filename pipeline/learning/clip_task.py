@@ -116,7 +116,7 @@ def _views(
     for top, left, flipped in places:
         cut = (..., slice(top, top + height), slice(left, left + width))
         shown = (rgb[cut], False), (flow[cut], True)
-        yield tuple(volumes.mirrored(x, signed=s) if flipped else x for x, s in shown)
+        yield tuple(volumes.mirror(x, signed=s) if flipped else x for x, s in shown)
 
 
 def _normalise(codes: torch.Tensor, offsets: torch.Tensor, std: tuple[float, ...]) -> torch.Tensor:

@@ -85,15 +85,16 @@ class TrainingClips(Clips):
 
 
 class TestingClips(Clips):
-    """Equally spaced snippets, whole; nothing is drawn.
+    """Equally spaced snippets; nothing is drawn.
 
     Their views are cut by :func:`pipeline.learning.scoring.score_views`: ten crops of a frame are
-    four times its size to hand from process to process.
+    four to six times its size to hand from process to process. Where ``crops`` are of the centre
+    alone, that is cut out here.
     """
 
-    def __init__(self, *args: object, snippets: int, crop_ratio: float) -> None:
+    def __init__(self, *args: object, snippets: int, crops: int, crop_ratio: float) -> None:
         super().__init__(*args)
-        self.snippets, self.crop_ratio = snippets, crop_ratio
+        self.snippets, self.crops, self.crop_ratio = snippets, crops, crop_ratio
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Read a clip's snippets.
@@ -101,7 +102,8 @@ class TestingClips(Clips):
         Returns
         -------
         snippets : ndarray of shape (S, H, W, C), uint8 or int16
-            Scaled so that ``input.crop`` px are ``crop_ratio`` of the short side.
+            Scaled so that ``input.crop`` px are ``crop_ratio`` of the short side; H and W are
+            ``input.crop`` where they are of the centre alone.
         offsets : ndarray of shape (S, C), float32
         label : int
         """
@@ -110,17 +112,9 @@ class TestingClips(Clips):
             for start in sampling.testing_starts(len(video), modality.span, self.snippets):
                 volume, offset = modality.snippet(video, int(start))
                 volume = augment.scaled_frame(volume, crop, self.crop_ratio)
+                if self.crops <= 2:
+                    ((top, left, _),) = augment.crop_places(*volume.shape[:2], crop, 1)
+                    volume = volume[top : top + crop, left : left + crop]
                 snippets.append(volumes.packed(volume))
                 offsets.append(offset)
         return np.stack(snippets), np.stack(offsets), self.videos[number].label
-
-
-class ValidationClips(TestingClips):
-    """The centres of the snippets of :class:`TestingClips`: ``input.crop`` px, a square."""
-
-    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Read a clip's snippets as :class:`TrainingClips` gives them."""
-        snippets, offsets, label = super().__getitem__(number)
-        crop = self.stream.input.crop
-        ((top, left, _),) = augment.crop_places(*snippets.shape[1:3], crop, 1)
-        return snippets[:, top : top + crop, left : left + crop], offsets, label

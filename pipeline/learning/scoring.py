@@ -34,7 +34,7 @@ def score_views(
     network : nn.Module
         Changed for good: its batch normalisation is folded into the convolutions.
     clips : iterable of (codes (S, H, W, C) uint8 or int16, offsets (S, C) float32, label)
-        Whole snippets: see :class:`pipeline.learning.dataset.TestingClips`.
+        Snippets: see :class:`pipeline.learning.dataset.TestingClips`.
     crop : int
         Height and width that the network sees, px.
     crops : int
@@ -46,7 +46,8 @@ def score_views(
     classes : int, optional
         Of the first head, where there are more.
     batch : int
-        Views at a time; bounds memory, the result doesn't depend on it beyond rounding.
+        Views at a time, but at least one snippet's; bounds memory, the result doesn't depend on it
+        beyond rounding.
 
     Yields
     ------
@@ -58,12 +59,12 @@ def score_views(
         with torch.inference_mode():
             codes, offsets = (x.to(on, non_blocking=True) for x in (codes, offsets))
             places = augment.crop_places(*codes.shape[1:3], crop, crops)
-            at_once = max(batch // len(places), 1)
-            logits = []
-            for part in zip(codes.split(at_once), offsets.split(at_once), strict=True):
+            parts = -(-len(codes) // max(batch // len(places), 1))
+            answers = []
+            for part in zip(codes.tensor_split(parts), offsets.tensor_split(parts), strict=True):
                 inputs = volumes.normalise(*part, std)
-                logits.append(network(_views(inputs, places, crop, signed=signed)))
-            logits = torch.cat(logits)[:, :classes].double().cpu()
+                answers.append(network(_views(inputs, places, crop, signed=signed)))
+            logits = torch.cat(answers)[:, :classes].double().cpu()
             means = logits.mean(0).float().numpy(), logits.softmax(1).mean(0).float().numpy()
         yield means  # outside: a caller that stops half-way would stay in inference mode
 
@@ -75,9 +76,8 @@ def _views(
 
     Rows of pixels are copied to where they belong: ``torch.cat`` takes twice as long.
     """
-    mirrored = (
-        volumes.mirrored(inputs, signed=signed) if any(place[2] for place in places) else None
-    )
+    flips = any(flipped for *_, flipped in places)
+    mirrored = volumes.mirror(inputs, signed=signed) if flips else None
     count, channels, _, width = inputs.shape
     views = inputs.new_empty((len(places), count, crop, crop, channels))
     for view, (top, left, flipped) in zip(views, places, strict=True):

@@ -106,15 +106,15 @@ def flip(volume: np.ndarray, *, signed: bool) -> np.ndarray:
     return mirrored
 
 
-def mirrored(inputs: torch.Tensor, *, signed: bool) -> torch.Tensor:
+def mirror(inputs: torch.Tensor, *, signed: bool) -> torch.Tensor:
     """Mirror what :func:`normalise` gave (..., C, H, W); where ``signed``, x changes its sign.
 
     As :func:`flip` does of codes.
     """
-    mirror = inputs.flip(-1)
+    out = inputs.flip(-1)
     if signed:
-        mirror[..., ::2, :, :].neg_()
-    return mirror
+        out[..., ::2, :, :].neg_()
+    return out
 
 
 def packed(volume: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ def frames_of(folder, video_id):
 
 
 def viewed(folder):
-    return dataset.TestingClips(folder, VIDEOS, STREAM, MEAN, snippets=1, crop_ratio=1.0)
+    return dataset.TestingClips(folder, VIDEOS, STREAM, MEAN, snippets=1, crops=1, crop_ratio=1.0)
 
 
 def by_hand(frames, start):

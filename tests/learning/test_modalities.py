@@ -1,4 +1,4 @@
-"""Every modality reaches its network alike in training and in testing; one read for all crops."""
+"""Every modality reaches its network alike in training and in testing, and is read once."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,16 +33,17 @@ def stream_of(source, kind, subtract_mean=False):
     return replace(SHIPPED, source=source, input=seen, training=training)
 
 
-def written(folder, stream):
-    """Write a clip of noise that is one snippet, as large as the crop; give its pictures."""
+def written(folder, stream, more=0):
+    """Write a clip of noise: ``more`` pictures than a snippet, of the crop's size; give them."""
     modality = modality_of(stream, MEAN)
     shape = (SIDE, SIDE, 3) if modality.names == store.FRAMES else (SIDE, SIDE)
     rng = np.random.default_rng(0)
-    drawn = rng.integers(100, 156, (modality.span, len(modality.names), *shape), np.uint8)
+    count = modality.span + more
+    drawn = rng.integers(100, 156, (count, len(modality.names), *shape), np.uint8)
     store.write_video(folder, "v", list(drawn), modality.names, store="hdf5", quality=100,
                       made_by={"settings": {"bound": BOUND}})  # fmt: skip
     with store.StoredVideo(folder, "v", modality.names) as video:
-        return np.stack([video.read(k) for k in range(modality.span)])
+        return np.stack([video.read(k) for k in range(count)])
 
 
 class Seeing(nn.Module):
@@ -60,16 +61,26 @@ class Seeing(nn.Module):
 
 
 def fed(folder, stream):
-    """Give what a network is fed in training, and in testing."""
+    """Give what a network is fed in training, as it is and mirrored, and both views in testing."""
     clips = dataset.TrainingClips(folder, [VIDEO], stream, MEAN, seed=0)
-    std = clips.modality.divisors(STD)
-    network = Seeing(clips.modality.channels)
-    snippets, offsets, label = (torch.as_tensor(value)[None] for value in clips[0, 0, 0])
-    SnippetTask(network, stream.training, std, (4,))(snippets, offsets, label)
-    tested = dataset.TestingClips(folder, [VIDEO], stream, MEAN, snippets=1, crop_ratio=1.0)
+    std, network = clips.modality.divisors(STD), Seeing(clips.modality.channels)
+    task = SnippetTask(network, stream.training, std, (4,))
+    task(*(torch.as_tensor(value)[None] for value in clips[0, 0, 0]))
+    flips = replace(stream, training=replace(stream.training, flip=True))
+    mirrors = dataset.TrainingClips(folder, [VIDEO], flips, MEAN, seed=0)
+    plain = clips[0, 0, 0][0].tobytes()
+    mirrored = next(
+        drawn for epoch in range(30) if (drawn := mirrors[epoch, 0, 0])[0].tobytes() != plain
+    )
+    task(*(torch.as_tensor(value)[None] for value in mirrored))
+    tested = dataset.TestingClips(folder, [VIDEO], stream, MEAN, snippets=1, crops=2,
+                                  crop_ratio=1.0)  # fmt: skip
     read = [tuple(map(torch.as_tensor, tested[0]))]
-    list(score_views(network, read, crop=SIDE, crops=1, signed=clips.modality.signed, std=std))
-    return [seen[0].cpu().numpy() for seen in network.seen]
+    list(score_views(network, read, crop=SIDE, crops=2, signed=clips.modality.signed, std=std))
+    shown = np.concatenate([seen.cpu().numpy() for seen in network.seen])
+    # To negate a code's distance from what is subtracted rounds otherwise than to mirror both.
+    np.testing.assert_allclose(shown[3], shown[1], rtol=1e-4, atol=1e-6)
+    return shown[0], shown[2]
 
 
 @pytest.mark.parametrize(("source", "kind"), ALL)
@@ -108,9 +119,10 @@ def test_subtracted_means_are_alike_too(tmp_path, source, kind):
 @pytest.mark.parametrize(("source", "kind"), ALL)
 def test_a_snippet_is_read_once(tmp_path, source, kind):
     stream, reads = stream_of(source, kind), []
-    written(tmp_path, stream)
-    clips = dataset.TestingClips(tmp_path, [VIDEO], stream, MEAN, snippets=1, crop_ratio=0.875)
+    written(tmp_path, stream, more=4)
+    clips = dataset.TestingClips(tmp_path, [VIDEO], stream, MEAN, snippets=2, crops=10,
+                                 crop_ratio=0.875)  # fmt: skip
     read = clips.modality.read
-    clips.modality = replace(clips.modality, read=lambda *at: reads.append(at) or read(*at))
+    clips.modality = replace(clips.modality, read=lambda *at: reads.append(at[1]) or read(*at))
     snippets, offsets, _ = clips[0]
-    assert len(snippets) == len(offsets) == len(reads) == 1
+    assert len(snippets) == len(offsets) == 2 and reads == [1, 3]

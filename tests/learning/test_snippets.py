@@ -44,7 +44,7 @@ def clips(folder, kind, length, *, stride=1, subtract_mean=False):
         source=KINDS[kind],
         input=Input(length=length, kind=kind, stride=stride, subtract_mean=subtract_mean, crop=32),
     )
-    return dataset.TestingClips(folder, VIDEOS, made, MEAN, snippets=1, crop_ratio=1.0)
+    return dataset.TestingClips(folder, VIDEOS, made, MEAN, snippets=1, crops=1, crop_ratio=1.0)
 
 
 def values(folder, video_id, start, *args, **options):
@@ -106,7 +106,9 @@ def test_training_and_testing_starts_go_by_the_span(folder, kind):
     stride = 1 if kind == "trajectory" else 3
     read = clips(folder, kind, 6, stride=stride)
     span = {"stack": 16, "trajectory": 6, "bidirectional": 14}[kind]
-    tested = dataset.TestingClips(folder, VIDEOS, read.stream, MEAN, snippets=8, crop_ratio=1.0)
+    tested = dataset.TestingClips(
+        folder, VIDEOS, read.stream, MEAN, snippets=8, crops=1, crop_ratio=1.0
+    )
     trained = dataset.TrainingClips(folder, VIDEOS, read.stream, MEAN, seed=0)
     snippets = list(tested[0][0])
     for epoch in range(20):
