@@ -18,7 +18,7 @@ import psutil
 from common import machine
 from ruamel.yaml import YAML
 
-_EVERY_S = 10
+_EVERY_S, _AT_LEAST_MIN = 10, 2
 
 
 def main():
@@ -27,15 +27,17 @@ def main():
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--out", type=Path, help="where to write all this as JSON")
     args = parser.parse_args()
+    if args.minutes < _AT_LEAST_MIN:
+        parser.error(f"--minutes: got {args.minutes:g}, expected at least {_AT_LEAST_MIN}")
     with tempfile.TemporaryDirectory() as scratch:
         params = YAML().load(Path("params.yaml"))
         stream = params["streams"][args.stream]
-        stream["training"].update(epochs=1_000_000, milestones=[])
+        stream["training"].update(epochs=1_000_000, milestones=[], patience=0)
         YAML().dump(params, Path(scratch) / "params.yaml")
         (Path(scratch) / "data").symlink_to(Path("data").resolve())
         curve = Path(scratch) / "curve.csv"
         samples = watched(scratch, args.stream, stream["source"], curve, args.minutes * 60)
-        epochs = len(curve.read_text(encoding="utf-8").splitlines()) - 1
+        epochs = len(curve.read_text(encoding="utf-8").splitlines()) - 1 if curve.exists() else 0
     minutes, mib = np.array(samples).T
     settled = minutes >= minutes[-1] / 6
     slope = np.polyfit(minutes[settled] / 60, mib[settled], 1)[0]
@@ -67,15 +69,16 @@ def watched(folder, stream, source, curve, seconds):
         "weights.pt",
         curve,
     ]
-    started, samples = time.monotonic(), []
-    process = subprocess.Popen(command, cwd=folder, env=env, stderr=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL)  # fmt: skip
+    started, samples, said = time.monotonic(), [], Path(folder) / "said"
+    with said.open("wb") as file:
+        process = subprocess.Popen(command, cwd=folder, env=env, stderr=file, stdout=file)
     try:
         while (passed := time.monotonic() - started) < seconds:
-            time.sleep(_EVERY_S)
             if process.poll() is not None:
-                raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}")
+                last = said.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
+                raise SystemExit(f"{' '.join(map(str, command))}: {' '.join(last)}")
             samples.append((passed / 60, sum(map(size_of, tree(process.pid)))))
+            time.sleep(_EVERY_S)
     finally:
         process.terminate()
         process.wait()
