@@ -1,7 +1,7 @@
 """Memory of a training that goes on for long: whether it is flat.
 
 Trains one stream of ``params.yaml`` by its stage's command, in a scratch folder, for as long as
-asked, and adds up the memory of its processes every ten seconds. See ``benchmarks/README.md``.
+asked, and adds up the memory of its processes every ten seconds; on Linux alone. See ``benchmarks/README.md``.
 """
 
 import argparse
@@ -92,11 +92,16 @@ def tree(pid):
 
 
 def size_of(process):
-    """Give a process's MiB, its share of what it shares with others (Linux's PSS)."""
+    """Give the MiB that a process holds, its share of what it shares with others.
+
+    Without the pages of files, such as libraries: its share of those goes by who else runs torch.
+    """
     try:
-        return process.memory_full_info().pss / 2**20
-    except psutil.NoSuchProcess:
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:  # it has ended
         return 0
+    sizes = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines[1:])}
+    return (sizes["Pss_Anon"] + sizes["Pss_Shmem"]) / 1024
 
 
 if __name__ == "__main__":
