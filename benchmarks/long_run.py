@@ -1,7 +1,8 @@
 """Memory of a training that goes on for long: whether it is flat.
 
 Trains one stream of ``params.yaml`` by its stage's command, in a scratch folder, for as long as
-asked, and adds up the memory of its processes every ten seconds; on Linux alone. See ``benchmarks/README.md``.
+asked, and adds up the memory of its processes every ten seconds; on Linux alone. See
+``benchmarks/README.md``.
 """
 
 import argparse
