@@ -5,6 +5,7 @@ on one machine the param ``engine.processes`` starts them. Without either, every
 process.
 """
 
+import atexit
 import os
 import sys
 from typing import NamedTuple
@@ -34,6 +35,10 @@ def place() -> Place:
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if cuda else "gloo")
+        if not cuda:
+            # Else gloo's threads outlive Python, and every other run aborts when all is done. With
+            # NCCL it isn't needed, and would wait for others where one has failed.
+            atexit.register(distributed.destroy_process_group)
     return Place(distributed.get_rank(), distributed.get_world_size(), device)
 
 
