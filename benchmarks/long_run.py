@@ -61,15 +61,8 @@ def main():
 def watched(folder, stream, source, curve, seconds):
     """Train; give (minutes, MiB of all its processes) every so often."""
     env = os.environ | {"PYTHONPATH": str(Path.cwd())}
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline.train",
-        stream,
-        f"data/{source}",
-        "weights.pt",
-        curve,
-    ]
+    command = [sys.executable, "-m", "pipeline.train", stream, f"data/{source}", "weights.pt",
+               curve]  # fmt: skip
     started, samples, said = time.monotonic(), [], Path(folder) / "said"
     with said.open("wb") as file:
         process = subprocess.Popen(command, cwd=folder, env=env, stderr=file, stdout=file)

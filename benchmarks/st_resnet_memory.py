@@ -3,8 +3,7 @@
 Two ResNet-50s of 101 classes, clips of 5 and of 11 frames of 224 px, one pass forward and backward
 and one step of SGD, each in a process of its own. On a CPU it is the process's peak less what it
 held before the network was there; on a GPU, torch's peak of what it has allocated. The seconds are
-the median of three further steps. See
-``benchmarks/README.md``.
+the median of three further steps. See ``benchmarks/README.md``.
 """
 
 import argparse
