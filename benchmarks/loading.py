@@ -36,7 +36,7 @@ from pipeline import params as params_file
 from pipeline.learning import dataset, devices
 from pipeline.learning.engine import Fit
 from pipeline.learning.epochs import Draws
-from pipeline.learning.loading import loader, loader_workers
+from pipeline.learning.loading import loader, loader_workers, training_batches
 from pipeline.learning.modalities import NO_MOTION
 from pipeline.learning.scoring import score_views
 from pipeline.learning.tasks import SnippetTask
@@ -114,10 +114,12 @@ def loading(source, videos, stream, args):
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
 
-        assert next(iter(loader(clips, batch_sampler=draws)))[0].shape[2:4] == peers[0, 0].shape[1:]
+        assert next(training_batches(clips, draws, _BATCH))[0].shape[2:4] == peers[0, 0].shape[1:]
         theirs = DataLoader(peers, num_workers=loader_workers(), batch_sampler=draws)
-        pairs = [(rate(loader(clips, batch_sampler=draws), len(draws)), rate(theirs, len(draws)))
-                 for _ in range(args.rounds)]  # fmt: skip
+        pairs = [
+            (rate(training_batches(clips, draws, _BATCH), len(draws)), rate(theirs, len(draws)))
+            for _ in range(args.rounds)
+        ]
         cv2.setNumThreads(-1)
         os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads)
@@ -200,11 +202,11 @@ def training(source, videos, stream, params, args):
     values = replace(stream.training, epochs=1, epoch_batches=steps, keep="last", patience=0)
 
     def loaded():
-        return loader(clips, batch_sampler=Draws(
+        return training_batches(clips, Draws(
             labels, batch=batch, size=batch * steps, epochs=1, by=values.sampling, seed=0
-        ))  # fmt: skip
+        ), batch)  # fmt: skip
 
-    ready = list(itertools.islice(loaded(), 4))
+    ready = [[part.clone() for part in one] for one in itertools.islice(loaded(), 4)]
     rounds = []
     for _ in range(args.rounds):
         rates = []

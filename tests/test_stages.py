@@ -113,7 +113,7 @@ def test_a_video_without_a_camera_to_be_found_keeps_its_flow(project):
     )
     with h5py.File("warped/good.h5") as file:
         assert json.loads(file.attrs["made_by"])["pairs_without_homography"] == 3
-        assert file["flow_x"].shape == (3,)
+        assert file["flow_x_at"].shape == (4,)
 
 
 def test_a_single_frame_is_excluded(project, clip):

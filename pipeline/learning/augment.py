@@ -5,8 +5,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pipeline.learning.volumes import packed
-
 # Of ImageNet's colours in 0-1: a column a principal component, and its eigenvalue.
 _COLOUR_COMPONENTS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
@@ -133,7 +131,10 @@ def crop_places(height: int, width: int, size: int, crops: int) -> list[tuple[in
 
 
 def resize(volume: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale a volume (H, W, C) of up to 128 channels; it averages where it shrinks much."""
+    """Scale a volume (H, W, C) of up to 128 channels; it averages where it shrinks much.
+
+    With more than four channels it gives planes (see :func:`pipeline.learning.volumes.packed`).
+    """
     if volume.shape[:2] == (height, width):
         return volume
     # Averages, so that fine texture does not alias; a little of it costs less than it takes.
@@ -144,4 +145,4 @@ def resize(volume: np.ndarray, height: int, width: int) -> np.ndarray:
     planes = np.empty((volume.shape[2], height, width), volume.dtype)
     for plane, scaled in zip(volume.transpose(2, 0, 1), planes, strict=True):
         cv2.resize(plane, (width, height), dst=scaled, interpolation=way)
-    return packed(planes.transpose(1, 2, 0))
+    return planes.transpose(1, 2, 0)

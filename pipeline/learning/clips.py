@@ -56,9 +56,8 @@ class Clip(NamedTuple):
     def cropped(self, top: int, left: int, height: int, width: int, size: int) -> "Clip":
         """Cut the same box from all frames and fields, and scale it to a square of ``size`` px."""
         cut = (slice(None), slice(top, top + height), slice(left, left + width))
-        rgb, flow = ([augment.resize(picture, size, size) for picture in pictures[cut]]
-                     for pictures in (self.rgb, self.flow))  # fmt: skip
-        return self._replace(rgb=np.stack(rgb), flow=np.stack(flow))
+        return self._replace(rgb=_scaled(self.rgb[cut], size, size),
+                             flow=_scaled(self.flow[cut], size, size))  # fmt: skip
 
     def at_least(self, size: int) -> "Clip":
         """Scale frames and fields up where their short side has less than ``size`` px."""
@@ -67,9 +66,13 @@ class Clip(NamedTuple):
         if scale <= 1:
             return self
         height, width = (max(round(side * scale), size) for side in (height, width))
-        rgb, flow = ([augment.resize(picture, height, width) for picture in pictures]
-                     for pictures in (self.rgb, self.flow))  # fmt: skip
-        return self._replace(rgb=np.stack(rgb), flow=np.stack(flow))
+        return self._replace(rgb=_scaled(self.rgb, height, width),
+                             flow=_scaled(self.flow, height, width))  # fmt: skip
+
+
+def _scaled(pictures: np.ndarray, height: int, width: int) -> np.ndarray:
+    scaled = (augment.resize(picture, height, width) for picture in pictures)
+    return np.stack([volumes.packed(picture) for picture in scaled])
 
 
 def paired(listed: list[Video], flow: Path) -> list[Video]:

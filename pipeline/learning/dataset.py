@@ -77,7 +77,7 @@ class TrainingClips(Clips):
                 if flipped:
                     volume = volumes.flip(volume, signed=modality.signed)
                     offset = volumes.flip_means(offset) if modality.signed else offset
-                snippets.append(volume)
+                snippets.append(volumes.packed(volume))
                 # To subtract less is to add to the colour, without a loss at 0 and 255.
                 offsets.append(offset - jitter)
         label = PADDING if padding else self.videos[number].label

@@ -11,7 +11,7 @@ from pipeline.learning import checkpoints, devices
 from pipeline.learning.curves import write_curve
 from pipeline.learning.engine import Fit
 from pipeline.learning.epochs import Draws
-from pipeline.learning.loading import loader
+from pipeline.learning.loading import loader, training_batches
 from pipeline.params import Engine
 from pipeline.stream_params import Optimisation
 
@@ -78,11 +78,12 @@ def train_once(
         if not reused:
             task = make()
             share = range(here.rank, len(val), here.world)
-            at_once = -(-params.batch // (params.passes * here.world))  # known to fit into memory
+            own = -(-params.batch // here.world)
+            at_once = -(-own // params.passes)  # known to fit into memory
             all_draws = draws()
             rows = Fit(
                 task,
-                lambda first: loader(clips, batch_sampler=draws(first=first)),
+                lambda first: training_batches(clips, draws(first=first), own),
                 loader(val, sampler=share, batch_size=at_once) if len(val) else None,
                 steps=all_draws.steps, clips=size, lr=lr, params=params, engine=engine, seed=seed,
                 label=name, checkpoint=checkpoint,

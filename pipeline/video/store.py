@@ -1,7 +1,8 @@
 """One video's frames or displacement fields on disk, and the quantisation between.
 
 ``hdf5``: one file a video, ``<video_id>.h5``, whose datasets ``frames`` or ``flow_x`` and
-``flow_y`` hold one JPEG picture a row. ``jpeg``: one folder a video, ``<video_id>/``, with the
+``flow_y`` hold JPEG pictures end to end; picture k of ``frames`` is ``frames[at[k]:at[k+1]]`` with
+``at`` of dataset ``frames_at``, and so on. ``jpeg``: one folder a video, ``<video_id>/``, with the
 names that other tools read: ``img_00001.jpg``, ``flow_x_00001.jpg`` and ``flow_y_00001.jpg``,
 from 1, beside a ``made_by.json``. N frames give N-1 fields; field k goes from frame k to k+1.
 Bidirectional flow has ``back_x`` and ``back_y`` too, whose field k goes from frame k+1 to k.
@@ -15,22 +16,20 @@ Nothing else in the project knows any of this.
 import json
 import os
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 
+from pipeline.video import stored_files
+
 # Changes when the same pictures are stored or the same displacements quantised otherwise.
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 
 FRAMES, FLOW, BACKWARD = ("frames",), ("flow_x", "flow_y"), ("back_x", "back_y")
 BIDIRECTIONAL = FLOW + BACKWARD
 PACKED = ".h5"
 _JPEG_SIDE = 65_500
-_ROW = h5py.vlen_dtype(np.uint8)
-_JPEG_PREFIX = {"frames": "img"} | {name: name for name in BIDIRECTIONAL}
 
 
 class StoreError(ValueError):
@@ -97,14 +96,12 @@ def write_video(
     StoreError
         If a picture is too large.
     """
-    make = _Hdf5Writer if store == "hdf5" else _JpegWriter
+    make = stored_files.Hdf5Writer if store == "hdf5" else stored_files.JpegWriter
     writer, count = make(folder, video_id, names), 0
-    try:
-        for item in pictures:
-            count += 1
-            writer.add(count, [_encode(picture, quality) for picture in item])
-    finally:
-        writer.close(made_by)
+    for item in pictures:
+        count += 1
+        writer.add(count, [_encode(picture, quality) for picture in item])
+    writer.finish(made_by)
     return count
 
 
@@ -116,38 +113,6 @@ def _encode(picture: np.ndarray | bytes, quality: int) -> np.ndarray:
     if max(height, width) > _JPEG_SIDE:
         raise StoreError(f"pictures are {width}x{height}, JPEG holds {_JPEG_SIDE} px a side")
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].ravel()
-
-
-class _Hdf5Writer:
-    def __init__(self, folder: Path, video_id: str, names: tuple[str, ...]) -> None:
-        self.file = h5py.File(folder / f"{video_id}.h5", "a", track_order=True)
-        self.rows = [
-            self.file.create_dataset(name, (0,), _ROW, maxshape=(None,), chunks=(64,))
-            for name in names
-        ]
-
-    def add(self, number: int, pictures: list[np.ndarray]) -> None:
-        for rows, picture in zip(self.rows, pictures, strict=True):
-            rows.resize(number, axis=0)
-            rows[number - 1] = picture
-
-    def close(self, made_by: dict) -> None:
-        self.file.attrs["made_by"] = json.dumps(made_by, sort_keys=True)
-        self.file.close()
-
-
-class _JpegWriter:
-    def __init__(self, folder: Path, video_id: str, names: tuple[str, ...]) -> None:
-        self.folder, self.names = folder / video_id, names
-        self.folder.mkdir()
-
-    def add(self, number: int, pictures: list[np.ndarray]) -> None:
-        for name, picture in zip(self.names, pictures, strict=True):
-            (self.folder / f"{_JPEG_PREFIX[name]}_{number:05d}.jpg").write_bytes(picture.tobytes())
-
-    def close(self, made_by: dict) -> None:
-        text = json.dumps(made_by, sort_keys=True, indent=1) + "\n"
-        (self.folder / "made_by.json").write_text(text, encoding="utf-8")
 
 
 def stored_path(folder: Path, video_id: str) -> Path:
@@ -178,24 +143,29 @@ class StoredVideo:
     def __init__(self, folder: Path, video_id: str, names: tuple[str, ...]) -> None:
         self.path, self._names, self._file = stored_path(folder, video_id), names, None
         if self.path.is_file():
-            # A snippet is a few rows of a file that is opened for it; h5py's own objects take
-            # longer for that than HDF5 does.
+            self._file = self.path.open("rb", buffering=0)
             try:
-                self._file = h5py.h5f.open(os.fsencode(self.path), h5py.h5f.ACC_RDONLY)
-                self._tables = {names[0]: h5py.h5d.open(self._file, names[0].encode())}
-                self._length = self._tables[names[0]].shape[0]
-            except (OSError, KeyError) as error:  # which names no file
+                self._contents = stored_files.contents(
+                    self.path, stored_files.stamp_of(os.fstat(self._file.fileno()))
+                )
+                if names[0] not in self._contents.places:
+                    raise ValueError(f"it has no {names[0]}")
+                self._length = len(self._contents.places[names[0]]) - 1
+            except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+                self._file.close()
                 raise OSError(f"{self.path}: can't be read: {error}") from None
         else:
-            self._length = sum(1 for _ in self.path.glob(f"{_JPEG_PREFIX[names[0]]}_*.jpg"))
+            self._length = self.path.is_dir() and stored_files.pictures_in(
+                self.path, names[0], stored_files.stamp_of(self.path.stat())
+            )
             if not self._length:
                 raise FileNotFoundError(f"{self.path}: no .h5 file and no folder of pictures there")
 
-    @cached_property
+    @property
     def made_by(self) -> dict:
         """What made the pictures, as :func:`write_video` was told."""
         if self._file is not None:
-            return json.loads(h5py.File(self._file).attrs["made_by"])
+            return json.loads(self._contents.made_by)
         return json.loads((self.path / "made_by.json").read_text(encoding="utf-8"))
 
     def __len__(self) -> int:
@@ -209,7 +179,6 @@ class StoredVideo:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         if self._file is not None:
-            self._tables.clear()  # each would keep the file open
             self._file.close()
 
     def read(
@@ -256,28 +225,26 @@ class StoredVideo:
 
     def jpegs(self, index: int) -> tuple[bytes, ...]:
         """Give the JPEG bytes of frame or field ``index``, one for each of ``names``."""
-        return tuple(self._rows(name, np.array([index]))[0].tobytes() for name in self._names)
+        return tuple(self._bytes(name, np.array([index]))[0].tobytes() for name in self._names)
 
-    def _rows(self, name: str, indices: np.ndarray) -> Sequence[np.ndarray]:
-        """Read the JPEG bytes of some rows."""
+    def _bytes(self, name: str, indices: np.ndarray) -> list[np.ndarray]:
+        """Read the JPEG bytes of some pictures."""
         for index in indices[(indices < 0) | (indices >= self._length)]:
             raise IndexError(f"{self.path}: got index {index}, expected 0 to {self._length - 1}")
         if self._file is None:
-            prefix = self.path / _JPEG_PREFIX[name]
-            return [np.fromfile(f"{prefix}_{index + 1:05d}.jpg", np.uint8) for index in indices]
-        if name not in self._tables:
-            self._tables[name] = h5py.h5d.open(self._file, name.encode())
-        data, rows = self._tables[name], np.empty(len(indices), _ROW)
-        space = data.get_space()
-        space.select_elements(indices[:, None])
-        data.read(h5py.h5s.create_simple(rows.shape), space, rows)
-        return rows
+            paths = (stored_files.jpeg_path(self.path, name, index) for index in indices)
+            return [np.fromfile(path, np.uint8) for path in paths]
+        file, places = self._file.fileno(), self._contents.places[name]
+        return [
+            np.frombuffer(os.pread(file, end - start, start), np.uint8)
+            for start, end in np.stack([places[indices], places[indices + 1]], 1).tolist()
+        ]
 
     def _decoded(self, name: str, indices: np.ndarray, grey: bool) -> list[np.ndarray]:
         colour = name == "frames" and not grey
         flag = cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE
-        rows = self._rows(name, indices)
-        decoded = [cv2.imdecode(row, flag) if len(row) else None for row in rows]
+        jpegs = self._bytes(name, indices)
+        decoded = [cv2.imdecode(jpeg, flag) if len(jpeg) else None for jpeg in jpegs]
         for index, picture in zip(indices, decoded, strict=True):
             if picture is None:
                 raise ValueError(f"{self.path}: {name} {index} is no JPEG picture")

@@ -64,9 +64,22 @@ def test_bidirectional_stacks_are_the_formula(shape, count, half, stride, seed, 
     )
 
 
+def as_they_are(volume):
+    """Leave channels last in memory."""
+    return volume
+
+
+def as_planes(volume):
+    """Lay a volume out as its channels, one after the other, in a larger one of them."""
+    wider = np.pad(volume, ((1, 2), (3, 1), (0, 0)))
+    planes = np.ascontiguousarray(wider.transpose(2, 0, 1)).transpose(1, 2, 0)
+    return planes[1:-2, 3:-1]
+
+
 @quick
-@given(VOLUMES, st.sampled_from([1.0, 15.0, 20.0]))
-def test_flip_negates_x_exactly(volume, bound):
+@given(VOLUMES, st.sampled_from([1.0, 15.0, 20.0]), st.sampled_from([as_they_are, as_planes]))
+def test_flip_negates_x_exactly(volume, bound, laid_out):
+    volume = laid_out(volume)
     found = dequantise(volumes.flip(volume, signed=True), bound)
     mirrored = dequantise(volume, bound)[:, ::-1]
     np.testing.assert_array_equal(found[..., ::2], -mirrored[..., ::2])
@@ -74,8 +87,9 @@ def test_flip_negates_x_exactly(volume, bound):
 
 
 @quick
-@given(VOLUMES, st.booleans())
-def test_flipping_twice_changes_nothing_and_once_leaves_the_input(volume, flow):
+@given(VOLUMES, st.booleans(), st.sampled_from([as_they_are, as_planes]))
+def test_flipping_twice_changes_nothing_and_once_leaves_the_input(volume, flow, laid_out):
+    volume = laid_out(volume)
     before = volume.copy()
     twice = volumes.flip(volumes.flip(volume, signed=flow), signed=flow)
     np.testing.assert_array_equal(twice, before)

@@ -1,6 +1,8 @@
 """Quantisation by the rule, and stores that give back what went in."""
 
 import hashlib
+import shutil
+from itertools import pairwise
 
 import cv2
 import h5py
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.video import store
+from pipeline.video import store, stored_files
 
 VALUES = hnp.arrays(
     np.float32, st.integers(1, 40), elements=st.floats(-60, 60, width=32, allow_nan=False)
@@ -126,13 +128,19 @@ def test_the_same_pictures_give_the_same_bytes(tmp_path):
     assert (tmp_path / "a/v.h5").read_bytes() == (tmp_path / "b/v.h5").read_bytes()
 
 
-def test_rows_are_plain_jpeg(tmp_path):
+def test_pictures_lie_end_to_end_as_plain_jpeg(tmp_path):
     frames = smooth(3, 3, 20, 30)
     rgb = np.stack([frames] * 3, axis=-1)
     store.write_video(tmp_path, "v", [(f,) for f in rgb], store.FRAMES, store="hdf5", quality=95,
                       made_by={})  # fmt: skip
     with h5py.File(tmp_path / "v.h5") as file:
-        assert cv2.imdecode(file["frames"][1], cv2.IMREAD_COLOR).shape == (20, 30, 3)
+        at = file["frames_at"][:]
+        assert at.dtype == np.int64 and len(at) == 4
+        jpegs = [file["frames"][start:end] for start, end in pairwise(at)]
+    for jpeg, frame in zip(jpegs, rgb, strict=True):
+        assert np.abs(cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB).astype(int) - frame).mean() < 2
+    with store.StoredVideo(tmp_path, "v", store.FRAMES) as video:
+        assert [video.jpegs(k)[0] for k in range(3)] == [jpeg.tobytes() for jpeg in jpegs]
 
 
 def test_missing_and_broken_files_are_named(tmp_path):
@@ -145,8 +153,53 @@ def test_missing_and_broken_files_are_named(tmp_path):
         store.StoredVideo(tmp_path, "v", store.FRAMES).read(0)
 
 
+@pytest.mark.parametrize(
+    "name, at, said",
+    [
+        (None, None, "it has no frames"),
+        ("frames_at", [0, 5, 9], "don't go together"),
+        ("frames_at", [5, 0, 10], "don't go together"),
+        ("frames_at", [0, 12, 10], "don't go together"),
+        ("frames_at", [], "don't go together"),
+        ("frames_at", 7, "no len"),
+        ("frames_at", ["a", "b"], "don't go together"),
+        ("flow_x_at", [0, 10], "flow_x"),
+    ],
+)
+def test_a_file_whose_places_are_not_of_its_pictures_is_refused(tmp_path, name, at, said):
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["frames"], file.attrs["made_by"] = np.zeros(10, np.uint8), "{}"
+        if name:
+            file[name] = at
+    with pytest.raises(OSError, match=rf"v\.h5: can't be read: .*{said}"):
+        store.StoredVideo(tmp_path, "v", store.FRAMES)
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "jpeg"])
+def test_a_video_that_is_stored_anew_is_read_anew(tmp_path, kind):
+    for count in (3, 5, 4):
+        write = {"store": kind, "quality": 95, "made_by": {"count": count}}
+        shutil.rmtree(tmp_path / "v", ignore_errors=True)
+        (tmp_path / "v.h5").unlink(missing_ok=True)
+        fields = smooth(count, count, 2, 16, 24)
+        store.write_video(tmp_path, "v", fields, store.FLOW, **write)
+        with store.StoredVideo(tmp_path, "v", store.FLOW) as video:
+            assert (len(video), video.made_by) == (count, {"count": count})
+            assert np.abs(video.read(count - 1).astype(int) - fields[-1]).mean() < 1
+
+
+def test_more_pictures_than_are_kept_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_files, "_SPOOLED", 1000)
+    fields = smooth(6, 9, 2, 40, 40)
+    store.write_video(tmp_path, "v", fields, store.FLOW, store="hdf5", quality=95, made_by={})
+    assert [path.name for path in tmp_path.iterdir()] == ["v.h5"]
+    with store.StoredVideo(tmp_path, "v", store.FLOW) as video:
+        for index in range(9):
+            assert np.abs(video.read(index).astype(int) - fields[index]).mean() < 1
+
+
 # By METHOD_VERSION: hash of all codes; R, G, B and grey of nine pixels.
-STORED = {1: ("5938d76337aacf7f", [
+STORED = {2: ("5938d76337aacf7f", [
     [52, 47, 147, 60], [137, 57, 144, 91], [189, 31, 106, 87],
     [45, 124, 181, 107], [131, 130, 172, 135], [202, 122, 51, 138],
     [47, 210, 153, 155], [131, 212, 136, 179], [197, 191, 79, 180],
