@@ -278,7 +278,9 @@ def test_another_h5_file_is_excluded():
     store.write_video(Path("out/sit"), "other", [], ("sound",), store="hdf5", quality=90,
                       made_by={})  # fmt: skip
     rows = staged()
-    reason = "no packed video, expected a .h5 file that python -m pipeline.adopt wrote"
+    reason = (
+        "no packed video, expected a .h5 file that this version's python -m pipeline.adopt wrote"
+    )
     assert {name: row.reason for name, row in rows.items() if row.reason} == {
         "sit/notes.h5": reason, "sit/other.h5": reason,
     }  # fmt: skip

@@ -52,6 +52,7 @@ class Draws(Sampler):
         self.epochs, self.seed, self.rank, self.world = epochs, seed, rank, world
         self.first = first
         self.steps = -(-size // batch)  # iterations of an epoch
+        self.own = -(-batch // world)  # draws of a batch that are this process's, at most
         self.epoch = lru_cache(2)(self._by_class if by == "class_uniform" else self._shuffled)
 
     def __len__(self) -> int:

@@ -1,9 +1,10 @@
 """Processes that read and augment clips beside the network."""
 
+import math
 import mmap
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -12,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline import memory
+from pipeline.learning.epochs import Draws
 
 _AHEAD = 2  # batches, of each process that loads
 
@@ -37,7 +39,7 @@ def loader(clips: Dataset, **options) -> DataLoader:
 
 
 def training_batches(
-    clips: Dataset, draws: Iterable[list], size: int
+    clips: Dataset, draws: Draws | list[list], size: int
 ) -> Iterator[tuple[torch.Tensor, ...]]:
     """Load the batches of a training. One is to be used up before the next is asked for.
 
@@ -45,8 +47,8 @@ def training_batches(
     ----------
     clips : Dataset
         Its samples are tuples of arrays and numbers, the same in shape for all draws.
-    draws : iterable of lists
-        What ``clips`` takes, a list a batch.
+    draws : Draws, or a list of lists
+        What ``clips`` takes, a list a batch; it is begun twice.
     size : int
         How many draws a list has, at most.
 
@@ -73,20 +75,26 @@ class _SharedBatches(Dataset):
     """
 
     def __init__(self, clips: Dataset, sample: tuple, size: int) -> None:
-        # Those being made, the one in use, and the one before.
-        self.clips, self.slots = clips, _AHEAD * loader_workers() + 2
+        # Those being made, and the one in use.
+        self.clips, self.slots = clips, _AHEAD * loader_workers() + 1
         self.parts = []
         for part in map(np.asarray, sample):
             shape = self.slots, size, *part.shape
-            memory = mmap.mmap(-1, int(np.prod(shape)) * part.itemsize)
-            self.parts.append(np.frombuffer(memory, part.dtype).reshape(shape))
+            pages = mmap.mmap(-1, math.prod(shape) * part.itemsize)
+            self.parts.append(np.frombuffer(pages, part.dtype).reshape(shape))
         _SHARED[id(self)] = self
 
     def __getitem__(self, asked: tuple[int, list]) -> "_Filled":
         """Fill a slot with the samples of some draws."""
         slot, draws = asked
         for place, drawn in enumerate(draws):
-            for part, value in zip(self.parts, self.clips[drawn], strict=True):
+            sample = map(np.asarray, self.clips[drawn])
+            for part, value in zip(self.parts, sample, strict=True):
+                if (value.dtype, value.shape) != (part.dtype, part.shape[2:]):
+                    raise ValueError(
+                        f"got {value.dtype} {value.shape} in clip {drawn}, expected {part.dtype} "
+                        f"{part.shape[2:]} as the first had"
+                    )
                 part[slot, place] = value
         return _Filled(id(self), slot, len(draws))
 

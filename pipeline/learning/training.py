@@ -78,12 +78,11 @@ def train_once(
         if not reused:
             task = make()
             share = range(here.rank, len(val), here.world)
-            own = -(-params.batch // here.world)
-            at_once = -(-own // params.passes)  # known to fit into memory
             all_draws = draws()
+            at_once = -(-all_draws.own // params.passes)  # known to fit into memory
             rows = Fit(
                 task,
-                lambda first: training_batches(clips, draws(first=first), own),
+                lambda first: training_batches(clips, draws(first=first), all_draws.own),
                 loader(val, sampler=share, batch_size=at_once) if len(val) else None,
                 steps=all_draws.steps, clips=size, lr=lr, params=params, engine=engine, seed=seed,
                 label=name, checkpoint=checkpoint,

@@ -126,8 +126,8 @@ def mirror(inputs: torch.Tensor, *, signed: bool) -> torch.Tensor:
 
 def packed(volume: np.ndarray) -> np.ndarray:
     """Lay a volume (H, W, C) of planes out with its channels last in memory too."""
-    if volume.flags.c_contiguous:
-        return volume
+    if volume.strides[2] == volume.itemsize:
+        return np.ascontiguousarray(volume)  # perhaps a part of a frame
     planes = volume.transpose(2, 0, 1).reshape(volume.shape[2], -1)
     return cv2.transpose(planes).reshape(volume.shape)  # in half of the time of cv2.merge
 

@@ -145,13 +145,11 @@ class StoredVideo:
         if self.path.is_file():
             self._file = self.path.open("rb", buffering=0)
             try:
-                self._contents = stored_files.contents(
-                    self.path, stored_files.stamp_of(os.fstat(self._file.fileno()))
+                self._made_by, self._tables = stored_files.contents(
+                    self.path, names, stored_files.stamp_of(os.fstat(self._file.fileno()))
                 )
-                if names[0] not in self._contents.places:
-                    raise ValueError(f"it has no {names[0]}")
-                self._length = len(self._contents.places[names[0]]) - 1
-            except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+                self._length = len(self._tables[names[0]].at) - 1
+            except (OSError, KeyError, ValueError) as error:
                 self._file.close()
                 raise OSError(f"{self.path}: can't be read: {error}") from None
         else:
@@ -165,7 +163,7 @@ class StoredVideo:
     def made_by(self) -> dict:
         """What made the pictures, as :func:`write_video` was told."""
         if self._file is not None:
-            return json.loads(self._contents.made_by)
+            return json.loads(self._made_by)
         return json.loads((self.path / "made_by.json").read_text(encoding="utf-8"))
 
     def __len__(self) -> int:
@@ -234,11 +232,9 @@ class StoredVideo:
         if self._file is None:
             paths = (stored_files.jpeg_path(self.path, name, index) for index in indices)
             return [np.fromfile(path, np.uint8) for path in paths]
-        file, places = self._file.fileno(), self._contents.places[name]
-        return [
-            np.frombuffer(os.pread(file, end - start, start), np.uint8)
-            for start, end in np.stack([places[indices], places[indices + 1]], 1).tolist()
-        ]
+        places = self._tables[name].places(indices)
+        read = (os.pread(self._file.fileno(), count, start) for start, count in places)
+        return [np.frombuffer(jpeg, np.uint8) for jpeg in read]
 
     def _decoded(self, name: str, indices: np.ndarray, grey: bool) -> list[np.ndarray]:
         colour = name == "frames" and not grey
@@ -265,7 +261,8 @@ def open_packed(path: Path, names: tuple[str, ...]) -> StoredVideo:
         video = StoredVideo(path.parent, path.stem, names)
     except OSError:
         raise StoreError(
-            f"no packed video, expected a {PACKED} file that python -m pipeline.adopt wrote"
+            f"no packed video, expected a {PACKED} file that this version's python -m "
+            "pipeline.adopt wrote"
         ) from None
     if reason := video.made_by.get("excluded"):
         with video:

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 _PREFIX = {"frames": "img"}  # of the names of JPEG files
-_SPOOLED = 32 << 20  # bytes
+_SPOOLED = 8 << 20  # bytes of each name that are kept in memory, and copied at a time
 
 
 def jpeg_path(folder: Path, name: str, index: int) -> str:
@@ -73,32 +73,68 @@ class JpegWriter:
         (self.folder / "made_by.json").write_text(text, encoding="utf-8")
 
 
-class Contents(NamedTuple):
-    """What is in a file: what made it, and where each picture starts and the last one ends."""
+class Table(NamedTuple):
+    """Where the pictures of one name lie in a file, in bytes."""
 
-    made_by: str
-    places: dict[str, np.ndarray]  # (N+1,) int64, in bytes of the file
+    start: int
+    at: np.ndarray  # (N+1,): where each starts, from there on, and where the last one ends
+
+    def places(self, indices: np.ndarray) -> list[tuple[int, int]]:
+        """List where some pictures lie: (first byte, count of bytes)."""
+        starts, ends = self.at[indices].tolist(), self.at[indices + 1].tolist()
+        return [(self.start + a, b - a) for a, b in zip(starts, ends, strict=True)]
 
 
 @lru_cache(maxsize=1 << 14)
-def contents(path: Path, stamp: tuple[int, ...]) -> Contents:
-    """Read them; ``stamp`` changes with the file.
+def contents(
+    path: Path, names: tuple[str, ...], stamp: tuple[int, ...]
+) -> tuple[str, dict[str, Table]]:
+    """Read what made a file, and its tables; ``stamp`` changes with the file.
 
     Training asks for the same videos in each epoch, and HDF5 takes as long to open a file as a
     picture takes to decode.
+
+    Raises
+    ------
+    OSError, KeyError, ValueError
+        If there are no such pictures, or they don't lie as :class:`Hdf5Writer` lays them.
     """
     with h5py.File(path) as file:
-        tables = [name for name in file if name.endswith("_at")]
-        places = {name[:-3]: _places(file[name[:-3]], file[name][()]) for name in tables}
-        return Contents(file.attrs["made_by"], places)
+        tables = {name: _table(file, name) for name in names}
+        if len({len(table.at) for table in tables.values()}) > 1:
+            raise ValueError(f"{', '.join(names)} aren't equally many")
+        made_by = file.attrs["made_by"]
+    if stamp_of(path.stat()) != stamp:
+        raise OSError("it was replaced meanwhile")
+    return made_by, tables
 
 
-def _places(pictures: h5py.Dataset, at: np.ndarray) -> np.ndarray:
-    lies_at = pictures.id.get_offset()  # none where it is in chunks, or empty
-    ordered = len(at) and at[0] == 0 and (np.diff(at) >= 0).all()
-    if not ordered or at[-1] != pictures.size or (lies_at is None and pictures.size):
-        raise ValueError(f"{pictures.name} and its places don't go together")
-    return at.astype(np.int64) + (lies_at or 0)
+def _table(file: h5py.File, name: str) -> Table:
+    """Read one table; what a broken or a hostile file says must not lead outside its pictures."""
+    pictures, at = (_own_dataset(file, one) for one in (name, f"{name}_at"))
+    start = pictures.id.get_offset()  # None in chunks, in other files, or where there are none
+    if start is None and not pictures.size:
+        start = 0
+    if (
+        start is None or (pictures.dtype, pictures.ndim) != (np.uint8, 1)
+        or at.dtype.kind not in "iu" or at.ndim != 1 or not 1 <= at.size <= pictures.size + 1
+    ):  # fmt: skip
+        raise ValueError(f"{name} and {name}_at aren't pictures end to end and their places")
+    places = at[:].astype(np.int64)
+    if places[0] != 0 or places[-1] != pictures.size or (np.diff(places) <= 0).any():
+        raise ValueError(f"{name}_at doesn't fit {name}")
+    return Table(start, places.astype(np.uint32) if pictures.size < 1 << 32 else places)
+
+
+def _own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Open a dataset of the file itself."""
+    if name not in file:
+        raise ValueError(f"it has no {name}")
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"its {name} is a link")
+    if not isinstance(file[name], h5py.Dataset):
+        raise ValueError(f"its {name} is no dataset")
+    return file[name]
 
 
 @lru_cache(maxsize=1 << 14)

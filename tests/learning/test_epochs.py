@@ -59,4 +59,6 @@ def test_processes_share_out_every_batch(size, batch, world, epochs, data):
     for whole, *shares in list(zip(list(alone)[first:], *ranks, strict=True)):
         drawn = [draw for share in shares for draw in share]
         assert [draw for draw in drawn if draw[1] != PADDING] == whole
+        assert max(map(len, shares)) <= ranks[0].own
+        assert len(whole) < batch or len(shares[0]) == ranks[0].own
         assert all(shares) and {draw[2] for draw in drawn} == {draw[2] for draw in whole}

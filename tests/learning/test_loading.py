@@ -40,6 +40,7 @@ def test_batches_are_those_of_torchs_way(sizes):
         same_as_collected(batches_of(sizes))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("loaders", [1, 3])
 def test_any_number_of_processes_gives_the_same(monkeypatch, loaders):
     monkeypatch.setenv("PIPELINE_LOADERS", str(loaders))
@@ -55,6 +56,20 @@ def same_as_collected(draws):
             assert part.dtype == expected.dtype and torch.equal(part, expected)
         seen += 1
     assert seen == len(draws)
+
+
+@pytest.mark.parametrize("change", [np.int16, lambda codes: codes[:1]])
+def test_samples_that_differ_in_kind_are_refused(monkeypatch, change):
+    monkeypatch.setenv("PIPELINE_LOADERS", "0")
+    clips = Numbered()
+    batches = loading.training_batches(clips, batches_of([2, 2]), 2)
+    next(batches)
+    plain = Numbered.__getitem__
+    monkeypatch.setattr(
+        Numbered, "__getitem__", lambda *asked: (change(plain(*asked)[0]), *plain(*asked)[1:])
+    )
+    with pytest.raises(ValueError, match=r"expected uint8 \(2, 5, 4, 3\) as the first"):
+        next(batches)
 
 
 def test_a_sample_that_cannot_be_read_is_told_in_one_line(monkeypatch):

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import cv2
 import h5py
@@ -153,26 +154,96 @@ def test_missing_and_broken_files_are_named(tmp_path):
         store.StoredVideo(tmp_path, "v", store.FRAMES).read(0)
 
 
-@pytest.mark.parametrize(
-    "name, at, said",
-    [
-        (None, None, "it has no frames"),
-        ("frames_at", [0, 5, 9], "don't go together"),
-        ("frames_at", [5, 0, 10], "don't go together"),
-        ("frames_at", [0, 12, 10], "don't go together"),
-        ("frames_at", [], "don't go together"),
-        ("frames_at", 7, "no len"),
-        ("frames_at", ["a", "b"], "don't go together"),
-        ("flow_x_at", [0, 10], "flow_x"),
-    ],
-)
-def test_a_file_whose_places_are_not_of_its_pictures_is_refused(tmp_path, name, at, said):
+def virtual(file):
+    """Have frames be those of another file."""
+    layout = h5py.VirtualLayout((10,), np.uint8)
+    layout[:] = h5py.VirtualSource("w.h5", "frames", (10,))
+    file.create_virtual_dataset("frames", layout)
+
+
+def linked(file):
+    """Have frames be those of another file that is laid out alike."""
+    with h5py.File(Path(file.filename).with_name("w.h5"), "w") as other:
+        other["frames"] = np.zeros(10, np.uint8)
+    file["frames"] = h5py.ExternalLink("w.h5", "/frames")
+
+
+PLAIN, LAID_OUT = np.zeros(10, np.uint8), "frames and frames_at aren't pictures end to end"
+BROKEN = {
+    "no table": (PLAIN, None, "it has no frames_at"),
+    "no pictures": (None, [0], "it has no frames"),
+    "a group": (PLAIN, lambda file: file.create_group("frames_at"), "frames_at is no dataset"),
+    "a table too short": (PLAIN, [0, 5, 9], "doesn't fit"),
+    "a table from elsewhere": (PLAIN, [5, 10], "doesn't fit"),
+    "a table that goes back": (PLAIN, [0, 12, 10], "doesn't fit"),
+    "one that goes back, unsigned": (PLAIN, np.array([0, 12, 10], np.uint64), "doesn't fit"),
+    "a picture of no bytes": (PLAIN, [0, 5, 5, 10], "doesn't fit"),
+    "no places": (PLAIN, np.zeros(0, np.int64), LAID_OUT),
+    "a number": (PLAIN, 7, LAID_OUT),
+    "text": (PLAIN, ["a", "b"], LAID_OUT),
+    "fractions": (PLAIN, [0.0, 10.0], LAID_OUT),
+    "columns": (PLAIN, [[0], [10]], LAID_OUT),
+    "more pictures than bytes": (
+        PLAIN, lambda file: file.create_dataset("frames_at", (1 << 40,), np.int64), LAID_OUT,
+    ),
+    "no bytes": (np.zeros(10, np.float32), [0, 10], LAID_OUT),
+    "chunks": (
+        lambda file: file.create_dataset("frames", data=PLAIN, chunks=(4,)), [0, 10], LAID_OUT,
+    ),
+    "rows of variable length": (
+        lambda file: file.create_dataset("frames", (3,), h5py.vlen_dtype(np.uint8)),
+        [0, 3], LAID_OUT,
+    ),
+    "another file's": (virtual, [0, 10], LAID_OUT),
+    "a link": (linked, [0, 10], "its frames is a link"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_file_that_is_not_pictures_and_their_places_is_refused(tmp_path, broken):
+    pictures, at, said = BROKEN[broken]
     with h5py.File(tmp_path / "v.h5", "w") as file:
-        file["frames"], file.attrs["made_by"] = np.zeros(10, np.uint8), "{}"
-        if name:
-            file[name] = at
+        file.attrs["made_by"] = "{}"
+        for name, made in (("frames", pictures), ("frames_at", at)):
+            if callable(made):
+                made(file)
+            elif made is not None:
+                file[name] = made
     with pytest.raises(OSError, match=rf"v\.h5: can't be read: .*{said}"):
         store.StoredVideo(tmp_path, "v", store.FRAMES)
+
+
+def test_fields_of_one_direction_are_refused(tmp_path):
+    store.write_video(tmp_path, "v", smooth(3, 2, 2, 16, 16), store.FLOW, store="hdf5", quality=90,
+                      made_by={})  # fmt: skip
+    with pytest.raises(OSError, match=r"v\.h5: can't be read: it has no back_x"):
+        store.StoredVideo(tmp_path, "v", store.BIDIRECTIONAL)
+    with h5py.File(tmp_path / "v.h5", "a") as file:
+        end = file["flow_y_at"][1]
+        pictures = file["flow_y"][:end]
+        del file["flow_y"], file["flow_y_at"]
+        file["flow_y"], file["flow_y_at"] = pictures, [0, end]
+    with pytest.raises(OSError, match="can't be read: flow_x, flow_y aren't equally many"):
+        store.StoredVideo(tmp_path, "v", store.FLOW)
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_not_mixed_with_it(tmp_path, monkeypatch):
+    for folder, count in ((tmp_path, 3), (tmp_path / "new", 5)):
+        folder.mkdir(exist_ok=True)
+        store.write_video(folder, "v", smooth(3, count, 2, 16, 16), store.FLOW, store="hdf5",
+                          quality=90, made_by={})  # fmt: skip
+    plain = h5py.File
+
+    def slowly(path):
+        (tmp_path / "new/v.h5").replace(tmp_path / "v.h5")
+        return plain(path)
+
+    monkeypatch.setattr(h5py, "File", slowly)
+    with pytest.raises(OSError, match="it was replaced meanwhile"):
+        store.StoredVideo(tmp_path, "v", store.FLOW)
+    monkeypatch.undo()
+    with store.StoredVideo(tmp_path, "v", store.FLOW) as video:
+        assert len(video) == 5
 
 
 @pytest.mark.parametrize("kind", ["hdf5", "jpeg"])
