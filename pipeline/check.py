@@ -2,7 +2,7 @@
 
 A mistake in a part of ``params.yaml`` that no other stage has to read again, and folders and files
 of weights that aren't there: DVC would name the first without their key, and the stage ``train``
-the second once all flow is computed.
+the second once all flow is computed. It also says which streams enlarge their frames.
 """
 
 import argparse
@@ -40,6 +40,16 @@ def check_paths(params: Params) -> None:
             ) from None
 
 
+def note_enlarged(params: Params) -> None:
+    """Say which crops are larger than the frames that they are cut from: that costs time alone."""
+    for name, stream in params.streams.items():
+        if stream.input.crop > params.decode.short_side:
+            print(
+                f"check: streams.{name}.input.crop: {stream.input.crop} px of frames of "
+                f"{params.decode.short_side} (decode.short_side): pictures are enlarged"
+            )
+
+
 def main() -> None:
     """Run the stage from the command line."""
     parser = argparse.ArgumentParser(
@@ -53,6 +63,7 @@ def main() -> None:
         raise SystemExit(f"check: {error}") from None
     try:
         check_paths(params)
+        note_enlarged(params)
     except ParamsError as error:
         raise SystemExit(f"check: {args.path}: {error}") from None
 

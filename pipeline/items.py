@@ -87,12 +87,12 @@ def _remove_half_made(store: Path) -> None:
     for left in store.glob("making-*"):
         # File by file, it could be renamed to an item with half of them gone.
         with suppress(FileNotFoundError):  # it was renamed to an item just now
-            _remove(left)
+            remove(left)
     for doomed in store.glob("removing-*"):
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _remove(item: Path) -> None:
+def remove(item: Path) -> None:
     """Remove an item whole or not at all, whenever this process is killed."""
     doomed = item.with_name(f"removing-{uuid.uuid4().hex}")
     item.rename(doomed)
@@ -120,7 +120,7 @@ def prune() -> None:
                     # A file that DVC's cache holds too stays on disk until `dvc gc`.
                     size, links = file.stat().st_size, file.stat().st_nlink
                     freed, shared = freed + size * (links == 1), shared + size * (links > 1)
-                _remove(item)
+                remove(item)
                 count += 1
             for file in [*store.glob("*.pt"), *store.glob("*.lock")]:  # of trainings
                 if file.stem not in used:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import workers
-from pipeline.items import digest, locked, note_used
+from pipeline.items import digest, locked, note_used, remove
 from pipeline.out_folder import link, plainly
 from pipeline.params import Limits
 from pipeline.progress import progress, ticking
@@ -97,6 +97,10 @@ def run_jobs(
         done: dict[str, Done] = {}
         for job in jobs:
             item = items[job.video_id]
+            if item.is_dir() and not _is_whole(item):
+                print(f"{method}: {job.source}: what was made of it has changed since on disk; it "
+                      "is made anew")  # fmt: skip
+                remove(item)
             if item.is_dir():
                 done[job.video_id] = _finish(item, job, out, reused=True)
             else:
@@ -140,7 +144,8 @@ def _conclude(method: str, result: dict[str, Done], seconds: float) -> None:
     new = sum(done.frames for done in result.values() if not done.reused)
     print(
         f"{method}: {len(result) - len(excluded)} videos done "
-        f"({sum(done.reused for done in result.values())} reused), {len(excluded)} excluded, "
+        f"({sum(done.reused and not done.reason for done in result.values())} reused), "
+        f"{len(excluded)} excluded, "
         f"{sum(done.frames for done in result.values())} frames ({new} new) in {seconds:.1f} s"
     )
     for done in excluded[:10]:
@@ -193,6 +198,7 @@ def _make_item(make: Callable[..., int], item: Path, video_id: str, arguments: t
     scratch.mkdir()
     try:
         told = _make(make, scratch, video_id, arguments) | {"name": video_id}
+        told["bytes"] = _bytes_of(scratch)
         (scratch / "item.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
         try:
             scratch.rename(item)
@@ -213,6 +219,21 @@ def _make(make: Callable[..., int], scratch: Path, video_id: str, arguments: tup
         shutil.rmtree(scratch)
         scratch.mkdir()
         return {"frames": 0, "reason": str(reason)}
+
+
+def _bytes_of(item: Path) -> int:
+    """Add up what is made, without the note on it."""
+    files = (path for path in item.rglob("*") if path.is_file() and path != item / "item.json")
+    return sum(path.stat().st_size for path in files)
+
+
+def _is_whole(item: Path) -> bool:
+    """Whether an item has the bytes that were written: out and cache are one file with it."""
+    try:
+        told = json.loads((item / "item.json").read_text(encoding="utf-8"))
+        return told["bytes"] == _bytes_of(item)
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _finish(item: Path, job: Job, out: Path, *, reused: bool) -> Done:

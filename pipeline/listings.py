@@ -267,7 +267,8 @@ def _csv_rows(file: TextIO) -> Iterator[list[str]]:
 def _lines(path: Path, split: Callable[[TextIO], Iterator[T]]) -> Iterator[tuple[str, T]]:
     """Yield what ``split`` makes of a text file with ``file:line``; empty lines are left out."""
     if not path.is_file():
-        raise DatasetError(f"{path}: no such file, expected a list of videos")
+        got = "a folder" if path.is_dir() else "no such file"
+        raise DatasetError(f"{path}: {got}, expected a list of videos")
     number = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = split(file)

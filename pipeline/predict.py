@@ -57,7 +57,8 @@ def run(
     ------
     ValueError
         If a file isn't there, or weights are missing, of other classes than each other's, or of
-        another input than the params say. Weights don't know ``decode`` and ``flow``.
+        another input than the params say. Weights know no more of ``decode`` and ``flow`` than the
+        frames' size and the flow's bound, and those of an ST-ResNet nothing.
     """
     for path in paths:
         if not path.is_file():
@@ -118,7 +119,10 @@ def _check_weights(paths: dict[str, Path], params: Params) -> list[str]:
                              "expected the same")  # fmt: skip
         if name in params.streams:
             stream = params.streams[name]
-            wanted = {"source": stream.source, "input": asdict(stream.input)}
+            wanted = {"source": stream.source, "input": asdict(stream.input),
+                      "short_side": params.decode.short_side}  # fmt: skip
+            if stream.source != "frames":
+                wanted["bound"] = params.flow.bound
         else:
             section = params.st_resnet[name]
             wanted = {"source": section.source, "connections": section.connections}

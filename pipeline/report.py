@@ -124,7 +124,7 @@ def _draw_training(path: Path, trained: dict[str, list[dict]]) -> None:
     The loss on a logarithmic axis: an ST-ResNet's is a sum over heads and steps in time, many times
     a stream's.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axes, key in zip(panels, ("loss", "top1"), strict=True):
         for number, (name, curve) in enumerate(trained.items()):
             for part, style in (("train", "-"), ("val", "--")):
@@ -139,7 +139,7 @@ def _draw_training(path: Path, trained: dict[str, list[dict]]) -> None:
         axes.grid(alpha=0.3)
     if panels[0].lines:
         panels[0].set_yscale("log")
-        panels[0].legend()
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(path, **_PNG)
     plt.close(figure)
 

@@ -85,7 +85,7 @@ def run(
         "pretrained": pretrained and items.hash_of(pretrained),
     }  # fmt: skip
     del told["testing"], told["engine"]["checkpoint_every"]
-    about = {**told, "channels": channels, "std": std,
+    about = {**told, **_pictures(clips), "channels": channels, "std": std,
              "mean": clips.modality.fixed or "the mean of each field"}  # fmt: skip
     key = {"data": checkpoints.fingerprint(source), **checkpoints.code_of(Path(__file__)),
            **told}  # fmt: skip
@@ -100,6 +100,14 @@ def run(
             f"train {name}: {len(clips)} clips, {stream.training.epochs} epochs, "
             + ("trained before" if reused else f"{time.monotonic() - started:.1f} s")
         )
+
+
+def _pictures(clips: dataset.Clips) -> dict[str, float | None]:
+    """Say how large the pictures are that a stream learns from, and what their codes stand for."""
+    with clips.open(0) as video:
+        codes, _ = clips.modality.snippet(video, 0)
+        settings = video.made_by.get("settings", {})
+    return {"short_side": min(codes.shape[:2]), "bound": settings.get("bound")}
 
 
 def main() -> None:

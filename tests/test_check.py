@@ -49,3 +49,16 @@ def test_weights_that_are_not_there_are_named_before_any_work(tmp_path, monkeypa
     (tmp_path / "gone.pth").unlink()
     with pytest.raises(SystemExit, match=r"params\.yaml: streams\.warped\.network\.weights"):
         main()
+
+
+def test_crops_that_are_larger_than_the_frames_are_told(tmp_path, monkeypatch, capsys):
+    tree = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    tree["streams"]["spatial"]["input"]["crop"] = tree["decode"]["short_side"]
+    tree["streams"]["temporal"]["input"]["crop"] = tree["decode"]["short_side"] + 1
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(tree, file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["check", "params.yaml"])
+    main()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("check: streams.temporal.input.crop: ") and line.endswith("enlarged")

@@ -82,6 +82,32 @@ def test_only_what_is_new_is_computed(stage, tmp_path):
     assert stage({"a": "one"}, setting=1, out="o6")[1] == []
 
 
+@pytest.mark.parametrize("change", ["cut", "longer", "gone", "note cut", "note gone"])
+def test_an_item_that_has_changed_on_disk_is_made_anew(stage, tmp_path, capsys, change):
+    stage({"a": "one", "b": "two"})
+    item = next(path.parent for path in (tmp_path / ".items/work").glob("*/a.h5"))
+    file = item / ("item.json" if change.startswith("note") else "a.h5")
+    if change.endswith("gone"):
+        file.unlink()
+    else:
+        with file.open("r+b") as opened:  # in place, as a failing disk does: the out changes too
+            opened.truncate(100 if change == "longer" else 2)
+    done, worked = stage({"a": "one", "b": "two"}, out="again")
+    assert worked == ["one"] and not done["a"].reused and done["b"].reused
+    assert "work: one: what was made of it has changed since on disk" in capsys.readouterr().out
+    assert (tmp_path / "again/a.h5").read_text() == "one"
+    assert stage({"a": "one", "b": "two"}, out="third")[1] == []
+
+
+def test_a_folder_that_lacks_a_picture_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    jobs = [Job(video_id="v", source=Path("v"), key={}, arguments=(None,))]
+    run_jobs("work", write_folder, jobs, tmp_path / "out", LIMITS)
+    next((tmp_path / ".items/work").glob("*/v/img_00002.jpg")).unlink()
+    assert not run_jobs("work", write_folder, jobs, tmp_path / "again", LIMITS)["v"].reused
+    assert len(list((tmp_path / "again/v").iterdir())) == 3
+
+
 def test_results_are_links(stage, tmp_path):
     stage({"a": "one"})
     stage({"a": "one"}, out="again")
@@ -259,7 +285,7 @@ def test_a_worker_left_over_harms_no_item(tmp_path):
         assert (store / "key/v.h5").read_text() == "whole"
         for name in ("started", "go_on", "other"):
             (tmp_path / name).unlink()
-        items._remove(store / "key")
+        items.remove(store / "key")
 
 
 def test_hdf5s_report_of_a_full_disk_is_told_in_a_line(tmp_path):

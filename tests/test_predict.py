@@ -90,7 +90,9 @@ def weigh(folder, params):
             weights="none",
         )  # fmt: skip
         torch.nn.init.normal_(networks[name].fc.weight, std=0.3)
-        write_weights(folder / f"{name}.pt", networks[name], {"d": CLASSES}, asdict(stream))
+        about = {**asdict(stream), "short_side": params.decode.short_side,
+                 "bound": params.flow.bound if stream.source != "frames" else None}  # fmt: skip
+        write_weights(folder / f"{name}.pt", networks[name], {"d": CLASSES}, about)
     section = params.st_resnet["joint"]
     shape = {"connections": section.connections, "temporal_filters": section.temporal_filters}
     joint = from_streams(
@@ -261,6 +263,21 @@ def test_weights_of_other_params_are_refused_before_any_video_is_read(
         predict.run([Path("clip 0.mp4")], tmp_path / "out", load(), weights=tmp_path / "weights",
                     top=1)  # fmt: skip
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "said"),
+    [
+        ("decode", "short_side", r"frames\.pt: got weights of short_side 40, expected 48"),
+        ("flow", "bound", r"flow\.pt: got weights of bound 20.*, expected 10"),
+    ],
+)
+def test_weights_of_other_frames_and_flow_are_refused(project, monkeypatch, section, key, said):
+    monkeypatch.chdir(project)
+    params, other = load(), {"short_side": 48, "bound": 10.0}
+    params = replace(params, **{section: replace(getattr(params, section), **{key: other[key]})})
+    with pytest.raises(ValueError, match=said):
+        predict.run([Path("clip 0.mp4")], Path("out"), params, weights=Path("data/weights"), top=1)
 
 
 def test_a_picture_shows_frames_and_names_as_they_are(tmp_path):

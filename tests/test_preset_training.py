@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline import score, train
+from pipeline.learning.weights import read_weights
 from pipeline.params import BidirectionalFlow, load
 from pipeline.video import store
 from pipeline.videos import Video, write_videos
@@ -58,10 +59,11 @@ def sources(tmp_path_factory):
     for source, names in NAMES.items():
         (root / source).mkdir()
         shape = (64, 80, 3) if source == "frames" else (64, 80)
+        made_by = {"settings": {} if source == "frames" else {"bound": 20.0}}
         for video in videos:
             pictures = [[rng.integers(0, 256, shape, np.uint8) for _ in names] for _ in range(16)]
             store.write_video(root / source, video.video_id, pictures, names, store="hdf5",
-                              quality=90, made_by={"settings": {"bound": 20.0}})  # fmt: skip
+                              quality=90, made_by=made_by)  # fmt: skip
         write_videos(root / source / "videos.csv", videos)
     return root
 
@@ -83,6 +85,9 @@ def test_two_iterations_and_one_view(tmp_path, monkeypatch, sources, stream):
         lr=1e-4,
     )
     train.run(source, tmp_path / "w.pt", tmp_path / "c.csv", name="one", params=params)
+    about = read_weights(tmp_path / "w.pt").about
+    bound = None if stream.source == "frames" else 20.0
+    assert (about["short_side"], about["bound"]) == (64, bound)
     score.run(source, tmp_path / "w.pt", tmp_path / "one.h5", name="one", params=params)
     with h5py.File(tmp_path / "one.h5") as file:
         assert file["logits"].shape == (4, 2) and np.isfinite(file["logits"][:]).all()

@@ -3,7 +3,8 @@
 ``{"heads": {DATASET: [CLASS, ...]}, "state_dict": {...}, "about": {...}}``: tensors, text and
 numbers, which ``torch.load(path, weights_only=True)`` reads. The first head is of the dataset that
 the network is for; the outputs of all stand in this order. ``about`` has the stream's params: the
-network, its input, and what its channels have subtracted and are divided by.
+network, its input, and what its channels have subtracted and are divided by; also the short side of
+the frames that it learnt from, in px, and the bound of their flow.
 """
 
 from pathlib import Path
