@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline import memory
 from pipeline.learning import devices
 from pipeline.learning.checkpoints import Checkpoint
 from pipeline.learning.interrupts import Interrupted, stop_when_asked
@@ -130,7 +129,6 @@ class Fit:
                         self.iteration % self.engine.checkpoint_every == 0 and not done
                     ):
                         self._save()
-                    memory.trim()
                     if asked.is_set():
                         raise Interrupted(f"{self.label}: stopped in epoch {epoch + 1}; the same "
                                           "command goes on from there")  # fmt: skip
