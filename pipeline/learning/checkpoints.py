@@ -96,7 +96,7 @@ def fingerprint(folder: Path) -> str:
 def code_of(stage: Path) -> dict[str, str | int]:
     """Tell what trains: the code of a stage and of what it reads and builds, and its processes."""
     root, total = Path(__file__).parents[2], hashlib.sha256(stage.read_bytes())
-    for pattern in ("models/*.py", "pipeline/learning/*.py", "pipeline/video/store.py",
+    for pattern in ("models/*.py", "pipeline/learning/*.py", "pipeline/video/store*.py",
                     "pipeline/stream_params.py", "pipeline/videos.py"):  # fmt: skip
         for path in sorted(root.glob(pattern)):
             total.update(path.read_bytes())
