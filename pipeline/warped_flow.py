@@ -55,7 +55,7 @@ def warped_codes(
         if known.any():
             compute = _recomputed if warped.mode == "recompute" else _subtracted
             found = compute([m for m in moves if m], codes[known], params, warped.border)
-            codes[known] = store.quantise(found, params.bound)
+            codes[known] = [store.quantise(field, params.bound) for field in found]
         yield from codes
 
 

@@ -51,8 +51,13 @@ def quantise(field: np.ndarray, bound: float) -> np.ndarray:
     ndarray, uint8
         Codes of the same shape. A value that is no number becomes 128 (no motion).
     """
-    clipped = np.nan_to_num(np.clip(np.asarray(field, np.float64), -bound, bound), nan=0.0)
-    return np.rint(255 * (clipped + bound) / (2 * bound)).astype(np.uint8)
+    values = np.array(field, np.float64)  # and in place: new memory costs more than the sums
+    np.clip(values, -bound, bound, out=values)
+    np.copyto(values, 0, where=np.isnan(values))
+    values += bound
+    values *= 255
+    values /= 2 * bound
+    return np.rint(values, out=values).astype(np.uint8)
 
 
 def dequantise(codes: np.ndarray, bound: float) -> np.ndarray:
