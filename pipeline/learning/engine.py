@@ -166,6 +166,8 @@ class Fit:
             nn.utils.clip_grad_norm_(self.task.parameters(), params.clip_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        # Now, not before the next batch: what is allocated in between would lie among them.
+        self.optimiser.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.task)
         # The parts of a loss add up over processes, so does what each has got right.
@@ -186,7 +188,6 @@ class Fit:
         device, precision = self.place.device, _PRECISION.get(self.engine.precision)
         shares = (1 / counts.clamp(min=1)).to(device, torch.float32)
         total, right = torch.zeros((), device=device), torch.zeros((), device=device)
-        self.optimiser.zero_grad(set_to_none=True)
         passes = list(zip(*(part.chunk(self.params.passes) for part in batch), strict=True))
         for number, part in enumerate(passes, 1):
             alone = self.place.world > 1 and number < len(passes)
