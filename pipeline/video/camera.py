@@ -5,8 +5,7 @@ homography that most agree with, as in improved trajectories (Wang & Schmid 2013
 the TSN authors' tool are not repeated: there the previous frame's key points stay those of the
 clip's first frame, and corners are detected on the current frame although the flow starts at the
 previous one. SURF, which is not in pip's OpenCV, is replaced by ``detector``. There is no mask for
-people: RANSAC takes them for outliers while they have fewer points than the background. Before a
-bare wall they have more, so a homography that the flow of the whole frame belies is refused.
+people: RANSAC takes them for outliers while they cover less than the background.
 """
 
 from dataclasses import dataclass
@@ -15,10 +14,7 @@ import cv2
 import numpy as np
 
 # Changes when the same frames give another homography or another warped frame.
-METHOD_VERSION = 2
-
-# px that a homography may add to the median of the flow: a few codes' worth.
-_MAY_ADD = 0.25
+METHOD_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +112,7 @@ def estimate(
     -------
     Motion
         The identity where fewer than ``min_inliers`` pairs agree, or what they agree on is no
-        motion of a camera within one frame, or not that of most of the frame.
+        motion of a camera within one frame.
     """
     matched = _match(previous, current, settings.search_radius)
     moved = _moved_corners(previous_frame, flow, settings.corners)
@@ -133,10 +129,6 @@ def estimate(
         return failed
     if not _plausible(homography, *previous_frame.shape):
         return failed
-    agreed = agree[:, 0].astype(bool)
-    if _followed(sources[agreed], targets[agreed], flow, settings.ransac_threshold):
-        if _adds_motion(homography, flow):
-            return failed
     return Motion(homography, inliers, len(sources), True)
 
 
@@ -185,21 +177,6 @@ def _plausible(homography: np.ndarray, height: int, width: int) -> bool:
     return bool(off[0] <= width / 4 and off[1] <= height / 4)
 
 
-def _followed(sources: np.ndarray, targets: np.ndarray, flow: np.ndarray, threshold: float) -> bool:
-    """Whether the flow takes most points where they went; one that lost them tells nothing."""
-    x, y = np.rint(sources).astype(np.int64).T
-    missed = np.linalg.norm(sources + flow[:, y, x].T - targets, axis=1)
-    return bool(np.median(missed) <= threshold)
-
-
-def _adds_motion(homography: np.ndarray, flow: np.ndarray) -> bool:
-    """Whether more of the frame stands still as it is than without the homography's motion."""
-    step = 8
-    left = flow[:, ::step, ::step] - displacement(homography, *flow.shape[1:], step)
-    before, after = (np.median(np.hypot(*field)) for field in (flow[:, ::step, ::step], left))
-    return bool(after > before + _MAY_ADD)
-
-
 def warp_to_previous(
     previous: np.ndarray, current: np.ndarray, homography: np.ndarray, border: int
 ) -> np.ndarray:
@@ -231,12 +208,8 @@ def warp_to_previous(
     return np.where(trusted, warped, previous)
 
 
-def displacement(homography: np.ndarray, height: int, width: int, step: int = 1) -> np.ndarray:
-    """Give the camera's own displacement field: (2, H, W) float32 px, x first.
-
-    With a ``step``, at each so many-th pixel of a row and of a column, from the first one on.
-    """
-    x = np.arange(0, width, step, dtype=np.float64)
-    y = np.arange(0, height, step, dtype=np.float64)[:, None]
+def displacement(homography: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Give the camera's own displacement field: (2, H, W) float32 px, x first."""
+    x, y = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)[:, None]
     a, b, c = (row[0] * x + (row[1] * y + row[2]) for row in homography)
     return np.stack([a / c - x, b / c - y]).astype(np.float32)

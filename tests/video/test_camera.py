@@ -92,34 +92,6 @@ def test_what_is_no_motion_gives_the_identity(kind):
     assert not motion.estimated
 
 
-def bare_room(true, step):
-    """A bare room seen by a camera that moves, and somebody who moves in it; their flow."""
-    first = np.full((H, W), 120, np.uint8)
-    first += np.linspace(0, 20, W).astype(np.uint8)
-    second, flow = moved(first, true), camera.displacement(true, H, W)
-    actor, (dx, dy) = scene(1)[:60, :60], step
-    first[30:90, 50:110] = second[30 + dy : 90 + dy, 50 + dx : 110 + dx] = actor
-    flow[:, 30:90, 50:110] = np.array(step)[:, None, None]
-    return first, second, flow
-
-
-@pytest.mark.parametrize("detector", ["orb", "sift"])
-def test_somebody_before_a_bare_wall_is_not_the_camera(detector):
-    first, second, flow = bare_room(np.eye(3), (4, -3))
-    motion = estimate(first, second, flow, dataclasses.replace(SETTINGS, detector=detector))
-    assert motion.pairs > 100
-    assert not motion.estimated
-    np.testing.assert_array_equal(motion.homography, np.eye(3))
-
-
-def test_a_motion_that_the_flow_has_lost_is_found_by_key_points():
-    true, first = MOTIONS["pan"], scene()
-    lost = np.zeros((2, H, W), np.float32)
-    motion = estimate(first, moved(first, true), lost, dataclasses.replace(SETTINGS, corners=100))
-    assert motion.estimated
-    assert corner_error(motion.homography, true) < 3
-
-
 def test_tiny_frames():
     tiny = np.zeros((16, 16), np.uint8)
     assert not estimate(tiny, tiny, np.zeros((2, 16, 16), np.float32)).estimated
@@ -165,9 +137,6 @@ def test_displacement_is_the_homographys():
     points = np.float64([[[x, y] for y in range(H) for x in range(W)]])
     want = (cv2.perspectiveTransform(points, true) - points).reshape(H, W, 2).transpose(2, 0, 1)
     np.testing.assert_allclose(camera.displacement(true, H, W), want, atol=1e-4)
-    np.testing.assert_array_equal(
-        camera.displacement(true, H, W, 8), camera.displacement(true, H, W)[:, ::8, ::8]
-    )
 
 
 def test_twice_the_same():
@@ -178,7 +147,7 @@ def test_twice_the_same():
 
 
 # By METHOD_VERSION: where the frame's corners go, in px, and pixels of a warped frame.
-STORED = {2: {
+STORED = {1: {
     "orb": [[3.325, -2.38], [163.256, 2.405], [-0.235, 116.56], [159.71, 121.345]],
     "sift": [[3.334, -2.403], [163.256, 2.413], [-0.24, 116.561], [159.694, 121.352]],
     "warped": [
