@@ -11,9 +11,10 @@ def keep_freed() -> None:
 
     Else glibc gives large pieces back to the system, and the next batch, which takes as much again,
     gets it page by page: up to a third of the time of loading flow, and a fifth of training on a
-    CPU. The process stays about as large as it once was: small pieces are joined with the free ones
-    beside them at once, because one that is not parts the room in which the next large one would
-    fit, and a long training grew by it. Nothing happens where the C library isn't glibc.
+    CPU. The process stays about as large as it once was: small pieces, but for a few that each
+    thread keeps, are joined with the free ones beside them at once. One that is not parts the room
+    in which the next large one would fit, and a long training grew by that. Nothing happens where
+    the C library isn't glibc.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
