@@ -31,6 +31,7 @@ def loader(clips: Dataset, **options) -> DataLoader:
     """
     workers = loader_workers()
     if workers:
+        memory.share_objects()
         options |= {"multiprocessing_context": "fork", "prefetch_factor": _AHEAD}
     return DataLoader(
         clips, num_workers=workers, pin_memory=torch.cuda.is_available(), worker_init_fn=_start,
