@@ -38,14 +38,15 @@ def with_heads(
     Raises
     ------
     ValueError
-        If there is no video of a dataset, or a label is no number of a class; names it.
+        If there is no video of a dataset, or a label and a class aren't each other's alone, or a
+        label is no number of a class; names the video.
     """
     kept, heads, first = [], {}, 0
     for name in datasets:
         own = [video for video in videos if video.dataset == name]
         if not own:
             raise ValueError(f"got no video of the dataset {name}, expected some")
-        heads[name] = [name for _, name in sorted({(v.label, v.class_name) for v in own})]
+        heads[name] = _classes_of(own)
         for video in own:
             if video.label >= len(heads[name]):
                 raise ValueError(
@@ -55,6 +56,21 @@ def with_heads(
         kept += [replace(video, label=first + video.label) for video in own]
         first += len(heads[name])
     return kept, heads
+
+
+def _classes_of(videos: list[Video]) -> list[str]:
+    """List the classes of a dataset's videos in the order of their labels."""
+    classes, labels = {}, {}
+    for video in videos:
+        known = classes.setdefault(video.label, video.class_name)
+        label = labels.setdefault(video.class_name, video.label)
+        if (known, label) != (video.class_name, video.label):
+            raise ValueError(
+                f"got label {video.label} of {video.video_id}, {video.class_name}, expected "
+                + (f"{label}, which others of that class have" if label != video.label
+                   else f"another one than {known} has")
+            )  # fmt: skip
+    return [classes[label] for label in sorted(classes)]
 
 
 def check_taught(

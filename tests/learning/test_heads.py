@@ -37,9 +37,13 @@ def test_labels_of_a_second_dataset_count_on_and_others_are_left_out():
     [
         (["a", "gone"], "got no video of the dataset gone, expected some"),
         (["holes"], "got label 2 of holes1, expected one below the number of classes, 2"),
+        (["twice"], "got label 1 of twice2, run, expected 0, which others of that class have"),
+        (["both"], "got label 0 of both1, swim, expected another one than run has"),
     ],
 )
 def test_what_can_not_be_heads_is_refused(names, said):
-    listed = [*videos("a", (0, "run")), *videos("holes", (0, "run"), (2, "swim"))]
+    listed = [*videos("a", (0, "run")), *videos("holes", (0, "run"), (2, "swim")),
+              *videos("twice", (0, "run"), (1, "swim"), (1, "run")),
+              *videos("both", (0, "run"), (0, "swim"))]  # fmt: skip
     with pytest.raises(ValueError, match=said):
         with_heads(listed, names)
