@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 
@@ -22,3 +23,21 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         # It is still there after a failure, or where both were links to one file.
         scratch.unlink(missing_ok=True)
+
+
+def remove_left(path: Path) -> None:
+    """Remove what killed processes left when they wrote ``path``; its folder may be an input."""
+    for left in path.parent.glob(f".{escape(path.name)}.*{escape(path.suffix)}"):
+        number = left.name.removeprefix(f".{path.name}.").removesuffix(path.suffix)
+        if number.isdecimal() and not _alive(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:  # another user's
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

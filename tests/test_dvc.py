@@ -3,6 +3,8 @@
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -105,3 +107,13 @@ def test_the_second_phase_alone_bears_on_nothing_of_the_first():
     assert not any("stage2" in p or "testing" in p for p in (*first["params"], *first["deps"]))
     assert "st_resnet.${key}" not in first["params"] + second["params"]
     assert first["outs"][0] in second["deps"]
+
+
+@pytest.mark.parametrize(("name", "ignored"), [
+    ("scores/.spatial.h5.123.h5", True), ("curves/.joint.stage1.csv.123.csv", True),
+    ("scores/spatial.h5", False), ("curves/spatial.csv", False),
+])  # fmt: skip
+def test_what_a_killed_stage_had_half_written_is_no_input_of_another(name, ignored):
+    dvc = Path(sys.executable).with_name("dvc")
+    done = subprocess.run([dvc, "check-ignore", f"data/{name}"], cwd=ROOT, capture_output=True)
+    assert done.returncode == (0 if ignored else 1), done.stderr.decode()

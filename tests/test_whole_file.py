@@ -1,8 +1,9 @@
 import os
+import subprocess
 
 import pytest
 
-from pipeline.whole_file import whole_file
+from pipeline.whole_file import remove_left, whole_file
 
 
 def names(folder):
@@ -48,3 +49,14 @@ def test_two_links_to_one_file_leave_nothing_behind(tmp_path):
         with whole_file(tmp_path / "a.csv") as scratch:
             scratch.hardlink_to(tmp_path / "item")
     assert sorted(names(tmp_path)) == ["a.csv", "item"]
+
+
+def test_what_killed_processes_left_of_a_file_is_removed_and_nothing_else(tmp_path):
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    keep = ["a[1].csv", "b.csv", f".b.csv.{dead.pid}.csv", f".a[1].csv.{os.getpid()}.csv",
+            ".a[1].csv.old.csv", f".a1.csv.{dead.pid}.csv"]  # fmt: skip
+    for name in (*keep, f".a[1].csv.{dead.pid}.csv", f".a[1].csv.{10**30}.csv"):
+        (tmp_path / name).touch()
+    remove_left(tmp_path / "a[1].csv")
+    assert sorted(names(tmp_path)) == sorted(keep)

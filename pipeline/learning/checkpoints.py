@@ -8,6 +8,7 @@ from another's state.
 
 import fcntl
 import hashlib
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ import torch
 from pipeline import items
 from pipeline.learning import devices
 from pipeline.out_folder import link
-from pipeline.whole_file import whole_file
+from pipeline.whole_file import remove_left, whole_file
 
 
 class Checkpoint:
@@ -32,6 +33,7 @@ class Checkpoint:
 
     def load(self) -> dict | None:
         """Read the state, if there is one; nothing is executed."""
+        remove_left(self.path)
         if not self.path.is_file():
             return None
         return torch.load(self.path, map_location="cpu", weights_only=True)
@@ -74,22 +76,26 @@ def hand_over(item: Path, **outs: Path) -> None:
     """Link an item's files, by their stems, to where the stage's outs are."""
     for stem, out in outs.items():
         out.parent.mkdir(parents=True, exist_ok=True)
+        remove_left(out)
         link(item / f"{stem}{out.suffix}", out)
 
 
 def fingerprint(folder: Path) -> str:
     """Tell a folder of stored videos from another without reading it all.
 
-    By its ``videos.csv`` and by each file's, or inner folder's, name, size and time of change. It
-    may take the same content for another, as after a copy, never another for the same.
+    By its ``videos.csv`` and by the name, size and time of change of each file in it, and in its
+    inner folders. It may take the same content for another, as after a copy, never another for the
+    same.
     """
-    total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.name == "videos.csv":
-            total.update(path.read_bytes())
-        else:
-            told = path.stat()
-            total.update(f"{path.name}\0{told.st_size}\0{told.st_mtime_ns}\n".encode())
+    table = folder / "videos.csv"
+    total = hashlib.sha256(table.read_bytes())
+    for inner, folders, files in os.walk(folder):
+        folders.sort()
+        for path in (Path(inner, name) for name in sorted(files)):
+            if path != table:
+                told = path.stat()
+                about = f"{path.relative_to(folder)}\0{told.st_size}\0{told.st_mtime_ns}\n"
+                total.update(about.encode())
     return total.hexdigest()
 
 

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from pipeline import SUBSETS
-from pipeline.whole_file import whole_file
+from pipeline.whole_file import remove_left, whole_file
 
 
 class ScoresError(ValueError):
@@ -50,6 +50,7 @@ class Scores:
 def write_scores(path: Path, scores: Scores) -> None:
     """Write a score file; the same scores give the same bytes, and a killed writer no file."""
     text = h5py.string_dtype()
+    remove_left(path)
     with whole_file(path) as scratch, h5py.File(scratch, "w", track_order=True) as file:
         file.attrs.create("classes", list(scores.classes), dtype=text)
         file.create_dataset("video_id", data=scores.video_id.astype(object), dtype=text)
