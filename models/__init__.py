@@ -117,12 +117,16 @@ def freeze_up_to(network: nn.Module, name: str) -> list[nn.Module]:
     Raises
     ------
     ValueError
-        If it has no such part; names those it has.
+        If it has no such part before its classifier; names those it has.
     """
     names = [one for one, _ in network.named_modules()]
-    if not name or name not in names:
-        parts = ", ".join(one for one, _ in network.named_children())
-        raise ValueError(f"frozen_up_to: got {name!r}, expected a part of the network: {parts}")
+    holds_head = f"{network.head}.".startswith(f"{name}.")
+    if not name or holds_head or name not in names[: names.index(network.head)]:
+        parts = ", ".join(one for one, _ in network.named_children() if one != network.head)
+        raise ValueError(
+            f"frozen_up_to: got {name!r}, expected a part of the network before its classifier: "
+            f"{parts}"
+        )
     last = max(i for i, one in enumerate(names) if one == name or one.startswith(f"{name}."))
     before = [module for _, module in list(network.named_modules())[: last + 1]]
     for module in before:

@@ -28,6 +28,7 @@ from pipeline.strict import (
     NonNegative,
     ParamsError,
     Positive,
+    Seed,
     Whole,
     parse,
 )
@@ -56,7 +57,7 @@ class Sample:
     height: Annotated[int, Bounds(64, step=2)]
     fps: Count
     truth_clips: Whole
-    seed: Whole
+    seed: Seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class Dataset:
     group_pattern: str
     test_fraction: Fraction
     val_fraction: Fraction
-    seed: Whole
+    seed: Seed
 
     def __post_init__(self) -> None:
         """Check that the pattern is one, before a video is hashed for it."""
@@ -190,7 +191,7 @@ class Params:
     """The whole file."""
 
     lr: Positive
-    seed: Whole
+    seed: Seed
     sample: dict[Name, Sample]
     dataset: Dataset
     auxiliary_datasets: dict[Name, Dataset]

@@ -57,7 +57,7 @@ class Optimisation:
     bias_lr_scale: Positive
     first_conv_lr_scale: Positive
     epochs: Count
-    epoch_batches: Whole
+    epoch_batches: Annotated[int, Bounds(0, 100_000)]
     sampling: Literal["shuffle", "class_uniform"]
     batch: Count
     passes: Count
@@ -82,7 +82,7 @@ class Training(Optimisation):
     trained: Literal["all", "classifier"]
     frozen_up_to: str
     auxiliary: tuple[Name, ...]
-    segments: Count
+    segments: Annotated[int, Bounds(1, 1000)]
     consensus: Literal["average", "max", "weighted", "top_k", "attention"]
     top_k: Count
     scale_jitter: tuple[Annotated[float, Bounds(0.1, 1)], ...]
@@ -172,6 +172,11 @@ def check_stream(at: str, stream: Stream) -> None:
         raise ParamsError(
             f"{at}.training.top_k: got {training.top_k}, expected at most training.segments, "
             f"{training.segments}"
+        )
+    if training.trained == "classifier" and training.frozen_up_to:
+        raise ParamsError(
+            f"{at}.training.frozen_up_to: got {training.frozen_up_to!r} with trained: classifier, "
+            "expected '': all else is frozen then"
         )
     jitter = training.scale_jitter
     if not jitter or list(jitter) != sorted(set(jitter)):

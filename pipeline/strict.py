@@ -29,7 +29,7 @@ class Bounds:
         steps = f" and divisible by {self.step}" if self.step else ""
         if self.high == math.inf:
             return f"at least {self.low:g}{steps}"
-        return f"from {self.low:g} to {self.high:g}{steps}"
+        return f"from {self.low:.10g} to {self.high:.10g}{steps}"
 
     def allow(self, value: float) -> bool:
         """Whether a number is one of those."""
@@ -39,6 +39,7 @@ class Bounds:
 # What values are allowed, by name.
 Count = Annotated[int, Bounds(1)]
 Whole = Annotated[int, Bounds(0)]
+Seed = Annotated[int, Bounds(0, 2**32 - 1)]  # what all generators take
 Fraction = Annotated[float, Bounds(0, 1)]
 Positive = Annotated[float, Bounds(1e-12)]
 NonNegative = Annotated[float, Bounds(0)]

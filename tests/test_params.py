@@ -64,6 +64,8 @@ def test_shipped_files_load(path):
         ("flow.tvl1.median", 4, "flow.tvl1.median: got 4, expected one of 0, 3, 5"),
         ("seed", True, "seed: got True, expected a whole number"),
         ("seed", 1.0, "seed: got 1.0, expected a whole number"),
+        ("seed", 2**32, "seed: got 4294967296, expected a number from 0 to 4294967295"),
+        ("streams.spatial.training.segments", 10**8, "training.segments: got 100000000, expected"),
         ("lr", None, "lr: got None, expected a number"),
         ("streams", [], r"streams: got [], expected a map"),
         ("streams.spatial.testing", ..., "streams.spatial.testing: missing key, expected a map"),
@@ -142,6 +144,14 @@ def test_shipped_files_load(path):
 def test_bad_values_are_refused(changed, at, value, said):
     with pytest.raises(ParamsError, match=re.escape(said)):
         changed(at, value)
+
+
+def test_a_classifier_that_learns_alone_leaves_no_part_to_freeze(changed):
+    tree = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    training = tree["streams"]["spatial"]["training"] | {"trained": "classifier"}
+    assert changed("streams.spatial.training", training | {"frozen_up_to": ""})
+    with pytest.raises(ParamsError, match=r"training.frozen_up_to: got 'layer1' with trained: cl"):
+        changed("streams.spatial.training", training | {"frozen_up_to": "layer1"})
 
 
 def temporal(**changes):

@@ -19,8 +19,16 @@ _AHEAD = 2  # batches, of each process that loads
 
 
 def loader_workers() -> int:
-    """Count the processes that load: ``PIPELINE_LOADERS``, else one for every two cores."""
+    """Count the processes that load: ``PIPELINE_LOADERS``, else one for every two cores.
+
+    Raises
+    ------
+    ValueError
+        If it is no number.
+    """
     asked = os.environ.get("PIPELINE_LOADERS")
+    if asked and not asked.isdecimal():
+        raise ValueError(f"PIPELINE_LOADERS: got {asked!r}, expected a number of processes from 0")
     return int(asked) if asked else max(1, len(os.sched_getaffinity(0)) // 2)
 
 
@@ -81,7 +89,14 @@ class _SharedBatches(Dataset):
         self.parts = []
         for part in map(np.asarray, sample):
             shape = self.slots, size, *part.shape
-            pages = mmap.mmap(-1, math.prod(shape) * part.itemsize)
+            count = math.prod(shape) * part.itemsize
+            try:
+                pages = mmap.mmap(-1, count)
+            except (OSError, OverflowError):
+                raise ValueError(
+                    f"got a batch of {size} clips, which takes {count / 2**30:.0f} GiB in "
+                    f"{self.slots} copies, more than there is; expected a smaller training.batch"
+                ) from None
             self.parts.append(np.frombuffer(pages, part.dtype).reshape(shape))
         _SHARED[id(self)] = self
 

@@ -215,6 +215,13 @@ def test_loader_workers_can_be_set(monkeypatch, asked, expected):
     assert loading.loader_workers() == expected
 
 
+@pytest.mark.parametrize("asked", ["abc", "-1", "1.5"])
+def test_a_number_of_loader_workers_that_is_none_is_refused(monkeypatch, asked):
+    monkeypatch.setenv("PIPELINE_LOADERS", asked)
+    with pytest.raises(ValueError, match=f"PIPELINE_LOADERS: got '{asked}', expected a number"):
+        loading.loader_workers()
+
+
 def clips():
     rng = np.random.default_rng(0)
     for snippets in (1, 7, 12):

@@ -112,7 +112,14 @@ def test_a_part_of_a_real_network():
     assert not network.layer2[0].bn2.training and network.layer2[1].bn1.training
 
 
-@pytest.mark.parametrize("name", ["layer9", "layer2."])
+@pytest.mark.parametrize("name", ["layer9", "layer2.", "fc"])
 def test_a_part_that_is_not_there_is_named(name):
-    with pytest.raises(ValueError, match=r"frozen_up_to: got .*, expected a part of .*: conv, bn"):
+    said = r"frozen_up_to: got .*, expected a part of .* its classifier: conv, bn, .*, dropout$"
+    with pytest.raises(ValueError, match=said):
         SnippetTask(tiny(3), replace(PARAMS, frozen_up_to=name), STD, (3,))
+
+
+def test_nothing_that_holds_the_classifier_is_frozen():
+    network = build("vgg16", classes=3, channels=3, crop=32, dropout=0.0, weights="none")
+    with pytest.raises(ValueError, match="frozen_up_to: got 'classifier', expected a part of the"):
+        SnippetTask(network, replace(PARAMS, frozen_up_to="classifier"), STD, (3,))
