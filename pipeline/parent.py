@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def end_with_dvc() -> None:
-    """End this stage when the ``dvc`` that started it is killed; started by hand, it goes on.
+    """End this stage when the ``dvc`` or ``torchrun`` that started it is killed.
 
-    Else it would write into the out while the next ``dvc repro`` removes it, or after that one has
-    made it anew with other params.
+    Started by hand, it goes on. Else it would write into the out while the next ``dvc repro``
+    removes it, or after that one has made it anew with other params.
     """
-    if "DVC_STAGE" not in os.environ:
+    if not {"DVC_STAGE", "TORCHELASTIC_RUN_ID"} & os.environ.keys():
         return
     parent = os.getppid()
     try:

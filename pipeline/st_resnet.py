@@ -194,7 +194,7 @@ def main() -> None:
         run(args.frames, args.flow, args.starts, args.weights, args.curve, phase=args.phase,
             name=args.name, params=params)  # fmt: skip
     except Interrupted as stopped:
-        raise SystemExit(f"st_resnet: {stopped}") from None
+        raise SystemExit(1 if devices.place().rank else f"st_resnet: {stopped}") from None
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"st_resnet: {one_line(error)}") from None
 

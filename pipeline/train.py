@@ -126,7 +126,7 @@ def main() -> None:
         devices.launch(params.engine.processes)
         run(args.source, args.weights, args.curve, name=args.stream, params=params)
     except Interrupted as stopped:
-        raise SystemExit(f"train: {stopped}") from None
+        raise SystemExit(1 if devices.place().rank else f"train: {stopped}") from None
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"train: {one_line(error)}") from None
 

@@ -19,7 +19,7 @@ from pipeline.learning.scores import read_scores
 from pipeline.learning.weights import read_weights
 from pipeline.params import load
 from pipeline.video import store
-from pipeline.videos import Video, write_videos
+from pipeline.videos import Video, read_videos, write_videos
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "pipeline.train", "spatial", "frames", "w.pt", "c.csv")
@@ -166,3 +166,27 @@ def test_two_processes_train_and_score_as_one(project, whole):
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-5)
     # From step to step rounding grows.
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_two_processes_are_stopped_together_and_go_on_with_the_same_bytes(project):
+    """With what each has of its own, batch statistics, in a moving average that is validated."""
+    tree = YAML(typ="safe", pure=True).load((project / "params.yaml").read_text())
+    stream = tree["streams"]["spatial"]
+    stream["training"] |= {"freeze_bn": "none", "ema_decay": 0.8, "keep": "best"}
+    tree["dataset"]["val_fraction"], tree["engine"]["processes"] = 0.2, 2
+    save(project, tree)
+    table = project / "frames/videos.csv"
+    write_videos(table, [replace(video, subset="train" if number < 8 else "val")
+                         for number, video in enumerate(read_videos(table))])  # fmt: skip
+    run(project, OMP_NUM_THREADS="1")
+    undisturbed = outs(project)
+    forget(project)
+    running = start(project, OMP_NUM_THREADS="1")
+    while running.poll() is None and not newest(project):
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    assert running.wait() == 1
+    said = (project / "log").read_text()
+    assert said.count("goes on from there") == 1 and "Traceback" not in said
+    assert "spatial: goes on at epoch" in run(project, OMP_NUM_THREADS="1")
+    assert outs(project) == undisturbed

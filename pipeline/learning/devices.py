@@ -47,7 +47,10 @@ def to_device(module: nn.Module, device: torch.device) -> nn.Module:
     module.to(device)
     for parameter in module.parameters():
         if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            # Of a kernel of 1x1 as well, which is contiguous either way: its gradient has these
+            # strides, and DistributedDataParallel else copies it.
+            last = torch.empty_like(parameter, memory_format=torch.channels_last)
+            parameter.data = last.copy_(parameter.data)
     return module
 
 
@@ -67,6 +70,13 @@ def total(values: torch.Tensor) -> torch.Tensor:
     summed = values.to(place().device, copy=True)
     distributed.all_reduce(summed)
     return summed.to(values.device)
+
+
+def same_buffers(module: nn.Module) -> None:
+    """Give a module's buffers in all processes the values of the first one's."""
+    if distributed.is_initialized():
+        for buffer in module.buffers():
+            distributed.broadcast(buffer, 0)
 
 
 def gather(own: list) -> list:
@@ -98,12 +108,13 @@ def launch(processes: int) -> None:
         memory.keep_freed()
         return
     from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     module = sys.modules["__main__"].__spec__.name
     options = ["--standalone", f"--nproc-per-node={processes}", "--module", module]
     try:
         run.main([*options, *sys.argv[1:]])
-    except ChildFailedError:  # each has said what went wrong
+    except (ChildFailedError, SignalException):  # each has said what went wrong
         raise SystemExit(1) from None
     raise SystemExit(0)

@@ -6,6 +6,7 @@ from its last checkpoint and ends with the bytes of one that wasn't.
 """
 
 import copy
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 
@@ -17,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.learning import devices
 from pipeline.learning.checkpoints import Checkpoint
+from pipeline.learning.finite import Losses, check_learned
 from pipeline.learning.interrupts import Interrupted, stop_when_asked
 from pipeline.learning.optimise import optimiser_of, parameter_groups, rate_factor
 from pipeline.params import Engine
@@ -78,7 +80,7 @@ class Fit:
         self.task = devices.to_device(task, self.place.device)
         self.batches, self.val, self.steps, self.clips = batches, val, steps, clips
         self.lr, self.params, self.engine, self.seed, self.label = lr, params, engine, seed, label
-        self.names, self.checkpoint, self.told = names, checkpoint, told
+        self.checkpoint, self.told = checkpoint, told
         groups = parameter_groups(task, task.first_convs, task.new, lr, params)
         self.optimiser = optimiser_of(groups, lr, params)
         self.scaler = torch.amp.GradScaler(
@@ -94,6 +96,7 @@ class Fit:
         if self.place.world > 1:
             self.model = DistributedDataParallel(task, gradient_as_bucket_view=True)
         self.iteration, self.rows, self.rates, self.best = 0, [], [], None
+        self.losses = Losses(label, steps, names)
         self.totals = torch.zeros(3, dtype=torch.float64, device=self.place.device)
 
     def run(self) -> list[dict[str, float]]:
@@ -108,7 +111,8 @@ class Fit:
         Raises
         ------
         RuntimeError
-            If a loss is no number; names the clips.
+            If a loss is no number; names the clips. If the weights, or the validation loss, are no
+            numbers after an epoch.
         Interrupted
             After Ctrl-C.
         """
@@ -123,16 +127,14 @@ class Fit:
                     break
                 self.task.train()
                 for _ in range(self.iteration % self.steps, self.steps):
-                    self._iterate(next(batches))
-                    done = self.iteration % self.steps == 0
-                    if asked.is_set() or (
-                        self.iteration % self.engine.checkpoint_every == 0 and not done
-                    ):
+                    stop = self._iterate(next(batches), asked)
+                    if self.iteration % self.steps == 0:
+                        self._end_epoch(epoch)
+                    elif stop or self.iteration % self.engine.checkpoint_every == 0:
                         self._save()
-                    if asked.is_set():
+                    if stop:
                         raise Interrupted(f"{self.label}: stopped in epoch {epoch + 1}; the same "
                                           "command goes on from there")  # fmt: skip
-                self._end_epoch(epoch)
         self._keep()
         return self.rows
 
@@ -147,8 +149,8 @@ class Fit:
         epoch, step = divmod(self.iteration, self.steps)
         return epoch * self.clips + min(step * self.params.batch, self.clips)
 
-    def _iterate(self, batch: Batch) -> None:
-        """Train on one batch."""
+    def _iterate(self, batch: Batch, asked: threading.Event) -> bool:
+        """Train on one batch; return whether any process is ``asked`` to stop after it."""
         iteration, place, params = self.iteration, self.place, self.params
         factor = rate_factor(iteration / self.steps, params)
         for group in self.optimiser.param_groups:
@@ -156,11 +158,16 @@ class Fit:
         self.rates.append(self.lr * factor)
         drawn = np.random.SeedSequence((self.seed, iteration, place.rank))
         torch.manual_seed(int(drawn.generate_state(1, np.uint64)[0]))  # dropout
-        counts = devices.total(self.task.counts(batch[-1]))
+        own = torch.tensor([*self.task.counts(batch[-1]), asked.is_set()])
+        *counts, stop = devices.total(own)
+        counts = torch.stack(counts)
         loss, right = self._backward(batch, counts)
-        reads = place.device.type == "cpu" or iteration % _READ_EVERY == 0
-        if reads and not torch.isfinite(loss):  # before it spoils the weights
-            self._refuse(loss, batch)
+        self.losses.add(iteration, loss)
+        periods = self.steps, self.engine.checkpoint_every, _READ_EVERY
+        reads = (place.device.type == "cpu" or bool(stop)
+                 or not all((iteration + 1) % period for period in periods))  # fmt: skip
+        if reads:  # before it spoils the weights, or those that are kept
+            self.losses.check(self.task, batch)
         if params.clip_norm:
             self.scaler.unscale_(self.optimiser)
             nn.utils.clip_grad_norm_(self.task.parameters(), params.clip_norm)
@@ -179,6 +186,7 @@ class Fit:
             self._show()
         self.iteration += 1
         self.bar.update(count)
+        return bool(stop)
 
     def _backward(self, batch: Batch, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the gradient, in passes; return this process's part of the loss, and its right.
@@ -208,26 +216,13 @@ class Fit:
             f"loss {loss / count:.3f}, top-1 {right / count:.3f}", False,
         )  # fmt: skip
 
-    def _refuse(self, loss: torch.Tensor, batch: Batch) -> None:
-        """Stop at a loss that is no number; name the clips whose own is none, or else all."""
-        names, bad = self.names(self.iteration), []
-        self.task.eval()
-        with torch.inference_mode():
-            for number, name in enumerate(names):
-                one = (x[number : number + 1].to(self.place.device) for x in batch)
-                if not torch.isfinite(self.task(*one)[0]).all():
-                    bad.append(name)
-        raise RuntimeError(
-            f"{self.label}: the loss is {loss.item()} in epoch {1 + self.iteration // self.steps}, "
-            f"first at the clips {', '.join((bad or names)[:10])}; a smaller lr may help"
-        )
-
     def _end_epoch(self, epoch: int) -> None:
         """Add the epoch's row, tell it, and keep the state."""
         loss, right, count = devices.total(self.totals).tolist()
         row = {"epoch": epoch + 1, "lr": float(np.mean(self.rates)),
                "train_loss": loss / count, "train_top1": right / count,
                **self._validate()}  # fmt: skip
+        check_learned(self.label, epoch, self.task, row["val_loss"])
         self.rows.append(row)
         self.totals.zero_()
         self.rates.clear()
@@ -244,6 +239,8 @@ class Fit:
         if self.val is None:
             return {"val_loss": None, "val_top1": None}
         task, device = self._kept(), self.place.device
+        # Each process has batch statistics of its own clips; the first one's are kept.
+        devices.same_buffers(task)
         task.eval()
         totals = torch.zeros(3, dtype=torch.float64, device=device)
         with torch.inference_mode():

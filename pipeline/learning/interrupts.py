@@ -11,10 +11,14 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def stop_when_asked(gently: bool) -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event, so that an iteration ends before the training does."""
+def stop_when_asked(alone: bool) -> Iterator[threading.Event]:
+    """Turn Ctrl-C into an event, so that an iteration ends before the training does.
+
+    The second one ends a process that trains ``alone`` at once. Those that train together are told
+    by what launched them, perhaps twice, and are killed by it if they take longer than it waits.
+    """
     asked = threading.Event()
-    if not gently or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
@@ -22,7 +26,8 @@ def stop_when_asked(gently: bool) -> Iterator[threading.Event]:
 
     def ask(*_: object) -> None:
         asked.set()
-        signal.signal(signal.SIGINT, before)  # the next one ends it at once
+        if alone:
+            signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, ask)
     try:

@@ -107,6 +107,11 @@ def write_answers(
         numbers of ``videos``.
     name : str
         The stream.
+
+    Raises
+    ------
+    ValueError
+        If a video's scores are no numbers; names the first.
     """
     started, here = time.monotonic(), devices.place()
     share = range(here.rank, len(videos), here.world)
@@ -116,6 +121,12 @@ def write_answers(
     if here.rank > 0:
         return
     logits, probs = map(np.stack, zip(*answers, strict=True))
+    good = np.isfinite(logits).all(1) & np.isfinite(probs).all(1)
+    if not good.all():
+        raise ValueError(
+            f"{name}: got scores of {videos[good.argmin()].video_id} that are no "
+            f"numbers, and of {(~good).sum() - 1} more videos: the weights are bad"
+        )
     scores = Scores(
         stream=name,
         classes=tuple(classes),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -74,7 +75,8 @@ def train_once(
         seed=seed, rank=here.rank, world=here.world,
     )  # fmt: skip
     with checkpoints.training(name, key, here.rank) as (item, checkpoint):
-        reused = item.is_dir()
+        # The first one's word: it alone has seen to it that no other run makes the item.
+        reused = bool(devices.total(torch.tensor(int(here.rank == 0 and item.is_dir()))))
         if not reused:
             task = make()
             share = range(here.rank, len(val), here.world)

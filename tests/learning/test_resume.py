@@ -1,5 +1,6 @@
 """A training that is stopped anywhere ends as if it hadn't been, to the byte."""
 
+import math
 import os
 import signal
 from dataclasses import replace
@@ -10,7 +11,8 @@ import torch
 from test_engine import ENGINE, PARAMS, batches, fit, fit_task, tiny
 from torch import nn
 
-from pipeline.learning.checkpoints import Checkpoint, training
+from pipeline.learning.checkpoints import Checkpoint, fingerprint, training
+from pipeline.learning.finite import Losses
 from pipeline.learning.interrupts import Interrupted
 from pipeline.learning.tasks import SnippetTask
 
@@ -61,22 +63,26 @@ def test_killed_and_gone_on_with_ends_in_the_same_bytes(tmp_path, monkeypatch, s
         assert one.numpy().tobytes() == other.numpy().tobytes()
 
 
-def test_after_ctrl_c_the_iteration_ends_and_the_state_is_kept(tmp_path):
+@pytest.mark.parametrize(("at", "epoch"), [(1, 1), (5, 2), (6, 2), (12, 4)])
+def test_after_ctrl_c_the_iteration_ends_and_the_state_is_kept(tmp_path, at, epoch):
+    """Also in the last iteration of an epoch, and of them all."""
+    params = replace(PARAMS, keep="best")
     checkpoint, seen = Checkpoint(tmp_path / "c.pt"), []
 
     def all_batches(first):
         made = [batch for epoch in range(PARAMS.epochs) for batch in batches(epoch)][first:]
         for batch in made:
             seen.append(first)
-            if len(seen) == 5:
+            if len(seen) == at:
                 os.kill(os.getpid(), signal.SIGINT)
             yield batch
 
     network, whole, before = tiny(), tiny(), signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted, match="stopped in epoch 2; the same command goes on"):
-        fit(network, all_batches=all_batches, checkpoint=checkpoint)
-    assert checkpoint.load()["iteration"] == 5
-    assert fit(network, checkpoint=checkpoint) == fit(whole)
+    with pytest.raises(Interrupted, match=f"stopped in epoch {epoch}; the same command goes on"):
+        fit(network, params, val=batches(9), all_batches=all_batches, checkpoint=checkpoint)
+    assert checkpoint.load()["iteration"] == at
+    rows = fit(network, params, val=batches(9), checkpoint=checkpoint)
+    assert rows == fit(whole, params, val=batches(9))
     assert torch.equal(network.fc.weight, whole.fc.weight)
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -89,6 +95,25 @@ def test_other_params_have_another_checkpoint(tmp_path, monkeypatch):
         assert other != item and anew.load() is None
     with training("rgb", {"lr": 0.1}, 0) as (_, again):
         assert again.load() == {"iteration": 3}
+
+
+def test_pictures_that_are_replaced_are_other_data(tmp_path):
+    """Also in place, where their folder has no other time of change."""
+    (tmp_path / "videos.csv").write_text("video_id")
+    (tmp_path / "clip").mkdir()
+    picture = tmp_path / "clip/1.jpg"
+    picture.write_bytes(b"old")
+    seen = [fingerprint(tmp_path)]
+    assert fingerprint(tmp_path) == seen[0]
+    os.utime(tmp_path / "videos.csv", (0, 0))  # its content counts
+    assert fingerprint(tmp_path) == seen[0]
+    picture.write_bytes(b"new")
+    seen.append(fingerprint(tmp_path))
+    picture.rename(tmp_path / "clip/2.jpg")
+    seen.append(fingerprint(tmp_path))
+    (tmp_path / "videos.csv").write_text("video-id")
+    seen.append(fingerprint(tmp_path))
+    assert len(set(seen)) == 4
 
 
 def test_passes_of_a_batch_give_its_gradient():
@@ -155,6 +180,36 @@ def test_a_clip_whose_loss_is_no_number_is_named():
     with pytest.raises(RuntimeError, match="loss is nan in epoch 1, first at the clips clip-1-4;"):
         fit(tiny(), replace(PARAMS, freeze_bn="all"), epoch_loader=poisoned,
             names=lambda i: [f"clip-{i}-{n}" for n in range(8)])  # fmt: skip
+
+
+@pytest.mark.parametrize(("weight", "said"), [
+    (math.inf, "the weights are no numbers after epoch 1; a smaller lr may help"),
+    (3e38, "the validation loss is no number after epoch 1; a smaller lr may help"),
+])  # fmt: skip
+def test_what_an_epoch_has_spoiled_is_refused(weight, said):
+    """The last step's loss is of the weights before it."""
+    network = tiny()
+
+    def spoil(*_):
+        network.fc.weight.data.fill_(weight)
+
+    def all_batches(first):
+        yield from batches(0)[:2]
+        network.fc.register_forward_hook(spoil)
+        yield batches(0)[2]
+
+    with pytest.raises(RuntimeError, match=f"tiny: {said}"):
+        fit(network, replace(PARAMS, epochs=1, clip_norm=0.0), all_batches=all_batches,
+            val=batches(9))  # fmt: skip
+
+
+def test_losses_that_are_read_late_name_the_clips_of_their_own_batch():
+    """As on a GPU, where to read each one would wait for it."""
+    losses = Losses("tiny", 3, lambda i: [f"clip-{i}-{n}" for n in range(2)])
+    for iteration, loss in enumerate((1.0, 2.0, math.nan, 3.0, math.nan)):
+        losses.add(iteration, torch.tensor(loss))
+    with pytest.raises(RuntimeError, match="nan in epoch 1, first at the clips clip-2-0, clip-2-1"):
+        losses.check(tiny(), batches(0)[0])
 
 
 @pytest.mark.parametrize("precision", ["bfloat16"])

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.learning.scores import Scores, ScoresError, join, read_scores, write_scores
+from pipeline.learning.scoring import write_answers
+from pipeline.videos import Video
 
 CLASSES = ("run", "jump", "café")
 
@@ -231,3 +233,16 @@ def test_streams_that_do_not_fit_together():
     other = replace(theirs, subset=np.where(theirs.video_id == "v_01", "val", theirs.subset))
     with pytest.raises(ScoresError, match="disagree on the subset of v_01: val and test"):
         join([mine, other])
+
+
+def test_answers_that_are_no_numbers_are_refused(tmp_path):
+    videos = [Video(video_id=f"v{n}", path="", dataset="d", class_name="a", label=0, subset="test",
+                    sha256="", status="ok", reason="", frames=2) for n in range(3)]  # fmt: skip
+
+    def answer(share):
+        for number in share:
+            yield np.full(2, np.nan if number else 1.0), np.full(2, 0.5)
+
+    with pytest.raises(ValueError, match="rgb: got scores of v1 that are no numbers, and of 1 mor"):
+        write_answers(tmp_path / "rgb.h5", videos, ["a", "b"], answer, name="rgb")
+    assert not list(tmp_path.iterdir())
