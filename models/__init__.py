@@ -120,9 +120,10 @@ def freeze_up_to(network: nn.Module, name: str) -> list[nn.Module]:
         If it has no such part before its classifier; names those it has.
     """
     names = [one for one, _ in network.named_modules()]
-    holds_head = f"{network.head}.".startswith(f"{name}.")
-    if not name or holds_head or name not in names[: names.index(network.head)]:
-        parts = ", ".join(one for one, _ in network.named_children() if one != network.head)
+    before = [one for one in names[1 : names.index(network.head)]
+              if not network.head.startswith(f"{one}.")]  # fmt: skip
+    if name not in before:
+        parts = ", ".join(one for one in before if "." not in one)
         raise ValueError(
             f"frozen_up_to: got {name!r}, expected a part of the network before its classifier: "
             f"{parts}"

@@ -3,6 +3,7 @@
 import atexit
 import ctypes
 import gc
+from functools import cache
 
 # Of mallopt(3).
 _LARGEST_FAST, _TRIM_THRESHOLD, _MMAP_THRESHOLD = 1, -1, -3
@@ -26,6 +27,7 @@ def keep_freed() -> None:
             library.mallopt(_LARGEST_FAST, 0)
 
 
+@cache
 def share_objects() -> None:
     """Have this process share its objects, those of all it has imported, with those that it forks.
 
@@ -34,6 +36,6 @@ def share_objects() -> None:
     trains, half an hour into a training. What is alive now is not collected before the end; later
     calls do nothing.
     """
-    if not gc.get_freeze_count():
-        gc.freeze()
-        atexit.register(gc.unfreeze)  # else libraries say that theirs leak
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # else libraries say that theirs leak

@@ -26,7 +26,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def remove_left(path: Path) -> None:
-    """Remove what killed processes left when they wrote ``path``; its folder may be an input."""
+    """Remove what killed processes left when they wrote ``path``; its folder may be an input.
+
+    Of this machine: what another one is writing there just now would be taken for such.
+    """
     for left in path.parent.glob(f".{escape(path.name)}.*{escape(path.suffix)}"):
         number = left.name.removeprefix(f".{path.name}.").removesuffix(path.suffix)
         if number.isdecimal() and not _alive(int(number)):

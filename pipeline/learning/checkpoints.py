@@ -84,12 +84,12 @@ def fingerprint(folder: Path) -> str:
     """Tell a folder of stored videos from another without reading it all.
 
     By its ``videos.csv`` and by the name, size and time of change of each file in it, and in its
-    inner folders. It may take the same content for another, as after a copy, never another for the
-    same.
+    inner folders. Equal content may have another fingerprint, as after a copy; other content has
+    another, unless its size and time were set to what they had been.
     """
     table = folder / "videos.csv"
     total = hashlib.sha256(table.read_bytes())
-    for inner, folders, files in os.walk(folder):
+    for inner, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         folders.sort()
         for path in (Path(inner, name) for name in sorted(files)):
             if path != table:
@@ -97,6 +97,10 @@ def fingerprint(folder: Path) -> str:
                 about = f"{path.relative_to(folder)}\0{told.st_size}\0{told.st_mtime_ns}\n"
                 total.update(about.encode())
     return total.hexdigest()
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def code_of(stage: Path) -> dict[str, str | int]:

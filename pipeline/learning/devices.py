@@ -115,6 +115,6 @@ def launch(processes: int) -> None:
     options = ["--standalone", f"--nproc-per-node={processes}", "--module", module]
     try:
         run.main([*options, *sys.argv[1:]])
-    except (ChildFailedError, SignalException):  # each has said what went wrong
+    except (ChildFailedError, SignalException):  # they, or the launcher, have said what it was
         raise SystemExit(1) from None
     raise SystemExit(0)

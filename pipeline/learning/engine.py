@@ -122,19 +122,20 @@ class Fit:
             stop_when_asked(self.place.world == 1) as asked,
         ):
             batches = iter(self.batches(self.iteration))
-            for epoch in range(self.iteration // self.steps, self.params.epochs):
+            for epoch in range(len(self.rows), self.params.epochs):
                 if self._out_of_patience():
                     break
                 self.task.train()
-                for _ in range(self.iteration % self.steps, self.steps):
+                for _ in range(self.iteration - epoch * self.steps, self.steps):
                     stop = self._iterate(next(batches), asked)
-                    if self.iteration % self.steps == 0:
-                        self._end_epoch(epoch)
-                    elif stop or self.iteration % self.engine.checkpoint_every == 0:
+                    done = self.iteration == (epoch + 1) * self.steps  # kept with its row
+                    if stop or not (done or self.iteration % self.engine.checkpoint_every):
                         self._save()
                     if stop:
+                        devices.total(torch.zeros(1))  # none ends before the first one has saved
                         raise Interrupted(f"{self.label}: stopped in epoch {epoch + 1}; the same "
                                           "command goes on from there")  # fmt: skip
+                self._end_epoch(epoch)
         self._keep()
         return self.rows
 
@@ -303,6 +304,6 @@ class Fit:
         self.rows, self.rates = state["rows"], state["rates"]
         if self.place.rank == 0:
             self.totals.copy_(torch.tensor(state["totals"], dtype=torch.float64))
-            epoch, step = divmod(self.iteration, self.steps)
-            print(f"{self.label}: goes on at epoch {epoch + 1}, iteration {step + 1} of "
-                  f"{self.steps}")  # fmt: skip
+            done = self.iteration - len(self.rows) * self.steps
+            print(f"{self.label}: goes on at epoch {len(self.rows) + 1}, of which {done} of "
+                  f"{self.steps} iterations are done")  # fmt: skip

@@ -52,8 +52,9 @@ class Losses:
                 if not torch.isfinite(task(*one)[0]).all():
                     bad.append(name)
         raise RuntimeError(
-            f"{self.label}: the loss is {losses[wrong[0]]} in epoch {1 + at // self.steps}, first "
-            f"at the clips {', '.join((bad or names)[:10])}; a smaller lr may help"
+            f"{self.label}: the loss is {losses[wrong[0]]} in epoch {1 + at // self.steps}, "
+            f"iteration {1 + at % self.steps}, at the clips {', '.join((bad or names)[:10])}; a "
+            "smaller lr may help"
         )
 
 
@@ -65,7 +66,8 @@ def check_learned(label: str, epoch: int, task: nn.Module, val_loss: float | Non
     RuntimeError
         If the weights, or the validation loss, are no numbers.
     """
-    finite = all(bool(torch.isfinite(weight).all()) for weight in task.parameters())
+    # With batch statistics, which no loss of training depends on.
+    finite = all(bool(torch.isfinite(value).all()) for value in task.state_dict().values())
     if not finite or not math.isfinite(val_loss or 0):
         raise RuntimeError(
             f"{label}: the {'validation loss is no number' if finite else 'weights are no numbers'}"

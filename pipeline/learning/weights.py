@@ -42,7 +42,9 @@ def write_weights(path: Path, network: nn.Module, heads: dict[str, list[str]], a
     about : dict
         JSON-able: whatever a reader has to know beside them.
     """
-    state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+    # A kernel of 1x1 is contiguous whatever its strides; in the file they are the plain ones.
+    state = {key: value.cpu().clone(memory_format=torch.contiguous_format)
+             for key, value in network.state_dict().items()}  # fmt: skip
     torch.save({"heads": heads, "state_dict": state, "about": about}, path)
 
 
