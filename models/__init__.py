@@ -120,13 +120,12 @@ def freeze_up_to(network: nn.Module, name: str) -> list[nn.Module]:
         If it has no such part before its classifier; names those it has.
     """
     names = [one for one, _ in network.named_modules()]
-    before = [one for one in names[1 : names.index(network.head)]
-              if not network.head.startswith(f"{one}.")]  # fmt: skip
-    if name not in before:
-        parts = ", ".join(one for one in before if "." not in one)
+    parts = [one for one in names[1 : names.index(network.head)]
+             if not network.head.startswith(f"{one}.")]  # fmt: skip
+    if name not in parts:
         raise ValueError(
             f"frozen_up_to: got {name!r}, expected a part of the network before its classifier: "
-            f"{parts}"
+            + ", ".join(one for one in parts if "." not in one)
         )
     last = max(i for i, one in enumerate(names) if one == name or one.startswith(f"{name}."))
     before = [module for _, module in list(network.named_modules())[: last + 1]]

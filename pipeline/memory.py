@@ -32,8 +32,8 @@ def share_objects() -> None:
     """Have this process share its objects, those of all it has imported, with those that it forks.
 
     Else Python's collector, which writes to every object as it looks through them all, has each
-    process get a copy of its own: 64 MiB for each that loads, and once more for the one that
-    trains, half an hour into a training. What is alive now is not collected before the end; later
+    process get a copy of its own: 64 MiB more for each that loads, some half an hour into a
+    training. What is alive now is not collected before the end; later
     calls do nothing.
     """
     gc.collect()

@@ -160,12 +160,12 @@ class Fit:
         drawn = np.random.SeedSequence((self.seed, iteration, place.rank))
         torch.manual_seed(int(drawn.generate_state(1, np.uint64)[0]))  # dropout
         own = torch.tensor([*self.task.counts(batch[-1]), asked.is_set()])
-        *counts, stop = devices.total(own)
-        counts = torch.stack(counts)
+        summed = devices.total(own)
+        counts, stop = summed[:-1], bool(summed[-1])
         loss, right = self._backward(batch, counts)
         self.losses.add(iteration, loss)
         periods = self.steps, self.engine.checkpoint_every, _READ_EVERY
-        reads = (place.device.type == "cpu" or bool(stop)
+        reads = (place.device.type == "cpu" or stop
                  or not all((iteration + 1) % period for period in periods))  # fmt: skip
         if reads:  # before it spoils the weights, or those that are kept
             self.losses.check(self.task, batch)
@@ -187,7 +187,7 @@ class Fit:
             self._show()
         self.iteration += 1
         self.bar.update(count)
-        return bool(stop)
+        return stop
 
     def _backward(self, batch: Batch, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the gradient, in passes; return this process's part of the loss, and its right.
